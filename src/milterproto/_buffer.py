@@ -1,0 +1,126 @@
+"""Bytes in, frames out: a four-byte length, a code byte, a payload."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, TypeAlias
+
+from ._errors import RemoteProtocolError
+
+# libmilter refuses a payload over 65535 bytes, but Postfix and Sendmail set no limit on what
+# they read, and builds with the MDS extension write up to 1048575: this takes all of them.
+DEFAULT_MAX_PAYLOAD: Final = 1024 * 1024
+
+Frame: TypeAlias = tuple[int, bytes]
+
+_HEADER: Final = 5  # the length and the code byte
+
+# What people point at a milter port by mistake. Each begins like a length far over any limit.
+_STRANGERS: Final = (
+    ((b"\x16\x03",), "a TLS handshake"),
+    ((b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"PRI ", b"CONN"), "an HTTP request"),
+    ((b"EHLO", b"ehlo", b"HELO", b"helo", b"QUIT", b"quit"), "an SMTP client"),
+    ((b"220 ", b"220-"), "an SMTP server's greeting"),
+    ((b"SSH-",), "an SSH greeting"),
+)
+
+
+class FrameBuffer:
+    """Cuts a stream of bytes, in whatever pieces it comes, into frames.
+
+    While frames lie whole in the newest piece, it is read at an offset and each payload is
+    copied once; only a frame that straddles two pieces is put together in a bytearray.
+    """
+
+    __slots__ = ("_chunk", "_codes", "_later", "_max_payload", "_offset", "_partial")
+
+    def __init__(self, codes: frozenset[int], max_payload: int) -> None:
+        self._codes = codes
+        self._max_payload = max_payload
+        self._chunk = b""
+        self._offset = 0
+        self._later: deque[bytes] = deque()
+        self._partial = bytearray()
+
+    def __bool__(self) -> bool:
+        """Whether any byte has come that no frame has used up."""
+        return bool(self._partial or self._later or self._offset < len(self._chunk))
+
+    def feed(self, data: bytes) -> None:
+        """Keep `data`, which is not empty, for `next_frame`."""
+        if self._offset < len(self._chunk):
+            self._later.append(data)
+        else:
+            self._chunk = data
+            self._offset = 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._chunk = b""
+        self._offset = 0
+        self._later.clear()
+        self._partial.clear()
+
+    def next_frame(self) -> Frame | None:
+        """The next frame's code and payload, or None until more bytes have come.
+
+        Raises RemoteProtocolError as soon as a length or a code shows that no frame follows,
+        before the frame itself is waited for.
+        """
+        while True:
+            if not self._partial:
+                chunk, start = self._chunk, self._offset
+                if start + _HEADER <= len(chunk):
+                    end = start + 4 + self._checked_length(chunk[start : start + _HEADER])
+                    if end <= len(chunk):
+                        self._offset = end
+                        return chunk[start + 4], chunk[start + _HEADER : end]
+            frame = self._assemble()
+            if frame is not None or not self._later:
+                return frame
+            self._chunk = self._later.popleft()
+            self._offset = 0
+
+    def _assemble(self) -> Frame | None:
+        """Add to the straddling frame what belongs to it, and no byte more."""
+        partial = self._partial
+        self._take(_HEADER - len(partial))
+        length = self._checked_length(partial)
+        if len(partial) < _HEADER:
+            return None
+        self._take(4 + length - len(partial))
+        if len(partial) < 4 + length:
+            return None
+        with memoryview(partial) as view:
+            frame = partial[4], bytes(view[_HEADER:])
+        partial.clear()
+        return frame
+
+    def _take(self, count: int) -> None:
+        piece = self._chunk[self._offset : self._offset + max(count, 0)]
+        self._partial += piece
+        self._offset += len(piece)
+
+    def _checked_length(self, head: bytes | bytearray) -> int:
+        """The length word at the head of a frame (0 while it is incomplete)."""
+        if len(head) < 4:
+            return 0
+        length = int.from_bytes(head[:4], "big")
+        if length == 0:
+            # Waiting for the code byte, as libmilter does, would eat the next frame's first.
+            raise RemoteProtocolError("frame of length 0, without even a command byte")
+        if length > self._max_payload + 1:
+            raise RemoteProtocolError(
+                f"frame of {length} bytes, more than the {self._max_payload + 1} allowed"
+                + _looks_like(bytes(head[:4]))
+            )
+        if len(head) >= _HEADER and head[4] not in self._codes:
+            raise RemoteProtocolError(f"unknown code byte 0x{head[4]:02x}")
+        return length
+
+
+def _looks_like(start: bytes) -> str:
+    for prefixes, what in _STRANGERS:
+        if start.startswith(prefixes):
+            return f"; it looks like {what}"
+    return ""

@@ -1,0 +1,517 @@
+"""The two classes that users drive. They hold the tables of the other modules together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, cast
+
+from ._buffer import DEFAULT_MAX_PAYLOAD, FrameBuffer
+from ._errors import LocalProtocolError, RemoteProtocolError
+from ._events import (
+    COMMAND_CODES,
+    Abort,
+    AddRecipient,
+    Body,
+    Command,
+    Connect,
+    ConnectionClosed,
+    Data,
+    Edit,
+    EndOfMessage,
+    Helo,
+    Macros,
+    MailFrom,
+    Negotiate,
+    Progress,
+    Quit,
+    QuitNewConnection,
+    Reject,
+    ReplyCode,
+    Response,
+    Shutdown,
+    Skip,
+    TempFail,
+    Unknown,
+    Verdict,
+)
+from ._flags import MIN_VERSION, Actions, Stage, Steps
+from ._macros import MacroTable
+from ._negotiation import SINCE, answer_fault, macros_fault, offer_fault, packet_limit
+from ._state import (
+    EDITS,
+    SENDABLE,
+    SUPPRESS,
+    TRANSACTION,
+    VERDICTS,
+    State,
+    after_edit,
+    reply_due,
+    transitions,
+)
+from ._wire import (
+    COMMAND_DECODERS,
+    MAX_PACKET,
+    RESPONSE_DECODERS,
+    encode_command,
+    encode_response,
+)
+
+_COMMAND_CODES: Final = frozenset(COMMAND_DECODERS)
+_RESPONSE_CODES: Final = frozenset(RESPONSE_DECODERS)
+_KINDS: Final = {code[0]: kind for kind, code in COMMAND_CODES.items()}
+_WITH_MACROS: Final = frozenset(SENDABLE) - {Negotiate}
+# What may come between two messages, and ends one that is open.
+_BETWEEN: Final = (Abort, Helo, MailFrom, QuitNewConnection, Quit)
+
+
+def _name(event: object) -> str:
+    """How an event shows in an error: without its contents."""
+    if isinstance(event, type):
+        return f"the class {event.__name__} itself, not {event.__name__}(...),"
+    return f"{type(event).__name__}(...)"
+
+
+class _Connection:
+    """What both roles share: the buffer, the state, the two ends."""
+
+    def __init__(self, codes: frozenset[int], max_payload: int) -> None:
+        self._buffer = FrameBuffer(codes, max_payload)
+        self._state = State.OPENING
+        # The command that waits for its reply; in a filter, this is our turn.
+        self._due: type[Command] | None = None
+        self._offer: Negotiate | None = None
+        self._answer: Negotiate | None = None
+        self._steps = Steps(0)
+        self._rows = transitions(Steps(0))
+        self._limit = MAX_PACKET
+        self._eof = False
+        self._close_delivered = False
+        self._error = ""
+        self._hint: TempFail | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the session stands, after the last event handed out or sent."""
+        return self._state
+
+    @property
+    def negotiated(self) -> Negotiate | None:
+        """The filter's answer to the offer, in force from then on; None before it."""
+        return self._answer
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
+        """Store what came from the peer; ``b""`` means end of file.
+
+        Raises LocalProtocolError for data after an end of file. What comes after `Quit` or
+        after a RemoteProtocolError is dropped.
+        """
+        if not data:
+            self._eof = True
+        elif self._eof:
+            raise LocalProtocolError("data after the end of file")
+        elif self._state is not State.CLOSED and self._state is not State.FAILED:
+            self._buffer.feed(bytes(data))
+
+    def _next_frame(self) -> tuple[int, bytes] | None:
+        try:
+            return self._buffer.next_frame()
+        except RemoteProtocolError as exc:
+            self._fail(str(exc))
+            raise
+
+    def _fail(self, reason: str, hint: TempFail | None = None) -> RemoteProtocolError:
+        """Remember the error and give it to be raised."""
+        self._state = State.FAILED
+        self._due = None
+        self._buffer.clear()
+        self._error = reason
+        self._hint = hint
+        return RemoteProtocolError(reason, hint=hint)
+
+    def _close(self) -> ConnectionClosed | None:
+        """The one ConnectionClosed, then None."""
+        self._state = State.CLOSED
+        self._due = None
+        self._buffer.clear()
+        if self._close_delivered:
+            return None
+        self._close_delivered = True
+        return ConnectionClosed()
+
+    def _out_of_data(self) -> ConnectionClosed | None:
+        if not self._eof:
+            return None
+        if self._buffer:
+            raise self._fail("end of file inside a frame")
+        return self._close()
+
+    def _agree(self, answer: Negotiate) -> None:
+        self._answer = answer
+        self._steps = answer.steps
+        self._rows = transitions(answer.steps)
+        self._limit = packet_limit(answer.steps)
+
+
+class FilterConnection(_Connection):
+    """A filter's side of one connection from an MTA.
+
+    ``max_payload``: the longest payload taken, in bytes, without length and code byte.
+    ``allow_shutdown``: whether `Shutdown` may be sent. Only Postfix understands it.
+    """
+
+    def __init__(
+        self, *, max_payload: int = DEFAULT_MAX_PAYLOAD, allow_shutdown: bool = False
+    ) -> None:
+        super().__init__(_COMMAND_CODES, max_payload)
+        self._allow_shutdown = allow_shutdown
+        self._macros = MacroTable()
+        self._message_over = False
+        self._transactions = 0
+
+    @property
+    def our_turn(self) -> bool:
+        """Whether a reply is due: `send` now, before asking for the next event."""
+        return self._due is not None
+
+    @property
+    def macros(self) -> Mapping[bytes, bytes]:
+        """The macro values in force for the event in hand; look up ``b"i"`` or ``b"{i}"``.
+
+        A live view: what it shows changes when the next event is handed out.
+        """
+        return self._macros
+
+    @property
+    def transaction(self) -> int:
+        """Which message of this connection is being talked about, from 1; 0 outside of one.
+
+        A better key than the queue id, which Postfix has not made yet at MAIL.
+        """
+        return self._transactions if self._state in TRANSACTION else 0
+
+    def events(self) -> Iterator[Command | ConnectionClosed]:
+        """The events that are there now, for a loop whose body sends what is due.
+
+        Ends when more bytes are needed, and when it is resumed while a reply is still due.
+        """
+        while (event := self.next_event()) is not None:
+            yield event
+            if self._due is not None:
+                return
+
+    def next_event(self) -> Command | ConnectionClosed | None:
+        """The next event, or None until more bytes have come.
+
+        Raises RemoteProtocolError if the MTA broke the protocol, and LocalProtocolError while
+        a reply is due; but an end of file is told even then, so that slow work can be given up.
+        """
+        if self._due is not None:
+            if self._eof:
+                return self._close()
+            raise LocalProtocolError(
+                f"reply to {self._due.__name__}(...) before asking for the next event"
+            )
+        if self._state is State.CLOSED:
+            return self._close()
+        if self._state is State.FAILED:
+            raise RemoteProtocolError(self._error, hint=self._hint)
+        frame = self._next_frame()
+        if frame is None:
+            return self._out_of_data()
+        code, payload = frame
+        try:
+            event = COMMAND_DECODERS[code](payload)
+        except RemoteProtocolError as exc:
+            # The frame was whole, so a reply can be told from its neighbours.
+            raise self._fail(str(exc), self._hint_for(code)) from None
+        if self._message_over:
+            self._message_over = False
+            self._macros.forget_message()
+        if type(event) is Macros and self._state is not State.OPENING:
+            self._announce(event)
+        else:
+            self._place(event, code)
+        return event
+
+    def _announce(self, macros: Macros) -> None:
+        if macros.command == b"M" and self._steps & Steps.NOMAIL and self._state in TRANSACTION:
+            # Sendmail sends no Abort for a message that it did not show us the beginning of.
+            # Its macros still come, and are all that parts it from the next one.
+            self._state = State.CONNECTED
+            self._macros.forget_message()
+        self._macros.announce(macros)
+
+    def _place(self, event: Command, code: int) -> None:
+        """Move on to the state that the event leads to."""
+        kind = type(event)
+        after = self._rows[self._state].get(kind)
+        if after is None:
+            raise self._fail(
+                f"{kind.__name__} can't follow in state {self._state.name}", self._hint_for(code)
+            )
+        if type(event) is Negotiate:
+            if event.version < MIN_VERSION:
+                raise self._fail(f"the MTA offers milter version {event.version}, too old")
+            self._offer = event
+        state, due = after
+        if kind in _WITH_MACROS:
+            self._macros.enter(code)
+        elif kind is Abort:
+            self._macros.forget_message()
+        elif kind is QuitNewConnection:
+            self._macros.forget_all()
+        if state in TRANSACTION and (kind is MailFrom or self._state not in TRANSACTION):
+            self._transactions += 1
+        self._state = state
+        self._due = kind if due else None
+
+    def _hint_for(self, code: int) -> TempFail | None:
+        """The reply that the sender of a frame with this code waits for, if it does."""
+        waits = self._state is not State.OPENING and reply_due(_KINDS[code], self._steps)
+        return TempFail() if waits else None
+
+    def send(self, event: Response) -> bytes:
+        """The bytes to write for a reply or an edit.
+
+        Raises LocalProtocolError, and changes nothing, if it is not our turn, if the event is
+        not allowed as a reply here, if its action was not negotiated, or if a field can't be
+        sent.
+        """
+        if self._state is State.FAILED and event == self._hint:
+            self._hint = None
+            return encode_response(event)
+        due = self._due
+        kind = type(event)
+        if due is None:
+            raise LocalProtocolError(f"no reply is due, so {_name(event)} can't be sent")
+        if kind not in SENDABLE[due]:
+            raise LocalProtocolError(f"{_name(event)} is no reply to {due.__name__}(...)")
+        if type(event) is Negotiate:
+            return self._send_answer(event)
+        self._check_negotiated(event, due)
+        if kind in VERDICTS[due]:
+            data = encode_response(event, self._limit)
+            self._decide(due, cast("type[Verdict]", kind))
+            return data
+        after = after_edit(self._state, cast("type[Edit | Progress]", kind))
+        if after is None:
+            raise LocalProtocolError(
+                "the new body must be sent in one go, and something else has followed it"
+            )
+        data = encode_response(event, self._limit)
+        self._state = after
+        return data
+
+    def _send_answer(self, answer: Negotiate) -> bytes:
+        offer = cast("Negotiate", self._offer)  # can't be None: an answer is due to it
+        fault = answer_fault(answer, offer) or macros_fault(answer)
+        if fault is not None:
+            raise LocalProtocolError(f"this answer can't be sent: {fault}")
+        data = encode_response(answer)
+        self._due = None
+        self._agree(answer)
+        return data
+
+    def _check_negotiated(self, event: Response, due: type[Command]) -> None:
+        kind = type(event)
+        if kind is Skip and not self._steps & Steps.SKIP:
+            raise LocalProtocolError("Skip(...) needs Steps.SKIP, which was not negotiated")
+        if kind is Shutdown and not self._allow_shutdown:
+            raise LocalProtocolError(
+                "Shutdown() is an error to Sendmail; FilterConnection(allow_shutdown=True) "
+                "allows it for a filter that serves Postfix only"
+            )
+        if type(event) is ReplyCode and due is Connect:
+            self._check_connect_reply(event)
+        if kind in EDITS:
+            needed = EDITS[cast("type[Edit]", kind)]
+            if type(event) is AddRecipient and event.parameters:
+                needed = Actions.ADDRCPT_PAR
+            if not cast("Negotiate", self._answer).actions & needed:
+                raise LocalProtocolError(
+                    f"{kind.__name__}(...) needs Actions.{needed.name}, which was not negotiated"
+                )
+
+    @staticmethod
+    def _check_connect_reply(reply: ReplyCode) -> None:
+        if reply.code == b"421" and len(reply.lines) > 1:
+            raise LocalProtocolError("Sendmail knows only a one-line 421 at Connect")
+
+    def _decide(self, due: type[Command], verdict: type[Verdict]) -> None:
+        after = VERDICTS[due][verdict]
+        if after is not None:
+            self._message_over = self._state in TRANSACTION and after not in TRANSACTION
+            self._state = after
+        self._due = None
+
+
+class MTAConnection(_Connection):
+    """An MTA's side of one connection to a filter.
+
+    ``max_payload``: the longest payload taken, in bytes, without length and code byte.
+    """
+
+    def __init__(self, *, max_payload: int = DEFAULT_MAX_PAYLOAD) -> None:
+        super().__init__(_RESPONSE_CODES, max_payload)
+        self._last: type[Command] | None = None
+        self._skipping: type[Command] | None = None
+        self._data_refused = False
+
+    @property
+    def our_turn(self) -> bool:
+        """Whether a command may be sent: nothing waits for the filter's reply."""
+        return self._due is None and self._state not in (State.CLOSED, State.FAILED)
+
+    def wants(self, event: type[Command]) -> bool:
+        """Whether the filter wants such an event now: `send` takes no other.
+
+        Knows what was negotiated, Skip and earlier verdicts. With ``NOMAIL`` negotiated, tell
+        the end of each transaction by `Abort`, as Postfix does.
+        """
+        return self._unwanted(event) is None
+
+    def macros_wanted(self, stage: Stage) -> tuple[bytes, ...] | None:
+        """The macro names that the filter asked for at a stage; None: the MTA's own choice.
+
+        For an empty tuple Sendmail sends no macros, and Postfix those of its own choice.
+        """
+        return dict(self._answer.macros).get(stage) if self._answer else None
+
+    def events(self) -> Iterator[Response | ConnectionClosed]:
+        """The events that are there now; ends when more bytes are needed, or after a verdict."""
+        while (event := self.next_event()) is not None:
+            yield event
+            if self.our_turn:
+                return
+
+    def next_event(self) -> Response | ConnectionClosed | None:
+        """The next event, or None until more bytes have come.
+
+        Raises RemoteProtocolError if the filter broke the protocol: by bytes that are no frame,
+        by a response that makes no sense here, or by speaking when nothing was asked.
+        """
+        if self._state is State.CLOSED:
+            return self._close()
+        if self._state is State.FAILED:
+            raise RemoteProtocolError(self._error)
+        due = self._due
+        if due is None:
+            self._refuse_unasked()
+            return self._out_of_data()
+        frame = self._next_frame()
+        if frame is None:
+            return self._out_of_data()
+        code, payload = frame
+        try:
+            event = RESPONSE_DECODERS[code](payload)
+        except RemoteProtocolError as exc:
+            raise self._fail(str(exc)) from None
+        self._take(event, due)
+        return event
+
+    def _refuse_unasked(self) -> None:
+        if self._buffer:
+            raise self._fail("the filter sent something that it was not asked for")
+
+    def _take(self, event: Response, due: type[Command]) -> None:
+        kind = type(event)
+        # Sendmail takes Progress at end of message only, but Postfix before any answer.
+        if kind is Progress and due is not Negotiate and due is not EndOfMessage:
+            return
+        if type(event) is Negotiate and due is Negotiate:
+            fault = answer_fault(event, cast("Negotiate", self._offer))
+            if fault is not None:
+                raise self._fail(f"the filter's answer to the offer: {fault}")
+            self._agree(event)
+            self._due = None
+            return
+        if due is EndOfMessage and (kind in EDITS or kind is Progress):
+            after = after_edit(self._state, cast("type[Edit | Progress]", kind))
+            if after is None:
+                raise self._fail("a ReplaceBody after the new body had ended")
+            self._state = after
+            return
+        verdicts = VERDICTS.get(due, {})
+        if kind not in verdicts:
+            raise self._fail(f"{kind.__name__} is no reply to {due.__name__}")
+        if kind is Skip:
+            self._skipping = due
+        self._data_refused = due is Data and kind in _REFUSALS
+        self._state = verdicts[cast("type[Verdict]", kind)] or self._state
+        self._due = None
+
+    def send(self, event: Command) -> bytes:
+        """The bytes to write for a command.
+
+        Raises LocalProtocolError, and changes nothing, while a reply is due, if the filter does
+        not want the event, if it can't follow here, or if a field can't be sent. Raises
+        RemoteProtocolError if the filter has spoken without being asked.
+        """
+        if self._state in (State.CLOSED, State.FAILED):
+            raise LocalProtocolError(f"the connection has {self._state.name.lower()}")
+        kind = type(event)
+        if self._due is not None:
+            raise LocalProtocolError(
+                f"{self._due.__name__}(...) waits for its reply; to give up, close the connection"
+            )
+        self._refuse_unasked()
+        reason = self._unwanted(kind)
+        if reason is not None:
+            raise LocalProtocolError(f"{_name(event)} can't be sent: {reason}")
+        if type(event) is Negotiate:
+            fault = offer_fault(event)
+            if fault is not None:
+                raise LocalProtocolError(f"this offer can't be sent: {fault}")
+            self._offer = event
+        data = encode_command(event, self._limit)
+        if kind is not Macros:
+            self._state, due = self._rows[self._state][kind]
+            self._due = kind if due else None
+            self._last = kind
+            self._skipping = None
+            self._data_refused = False
+        return data
+
+    def _unwanted(self, kind: type[Command]) -> str | None:
+        """Why such a command must not be sent now, or None."""
+        state = self._state
+        if kind is Macros:
+            return "nothing was negotiated yet" if self._answer is None else None
+        if self._steps & SUPPRESS.get(kind, Steps(0)):
+            return f"the filter negotiated {SUPPRESS[kind].name}"
+        if self._answer is not None and self._answer.version < SINCE.get(kind, 0):
+            return f"it is unknown in milter version {self._answer.version}"
+        if self._skipping is kind:
+            return "the filter asked to skip the rest"
+        if state is State.RELEASED and kind not in (Abort, Quit, QuitNewConnection):
+            return "the filter has decided about the whole connection"
+        if state is State.DONE and kind not in _BETWEEN:
+            return "the filter has decided about the message"
+        if self._rows[state].get(kind) is None:
+            return f"it can't follow in state {state.name}"
+        return self._lost_on_libmilter(kind)
+
+    def _lost_on_libmilter(self, kind: type[Command]) -> str | None:
+        """Why libmilter would ignore such a command without a word, or None.
+
+        Its state table is narrower than ours, and an MTA that runs into one of its gaps waits
+        for a reply until its timeout.
+        """
+        state = self._state
+        if self._data_refused and kind not in _BETWEEN:
+            return "the filter has refused DATA; send Abort, or MailFrom for the next message"
+        before_eoh = state in _BEFORE_EOH and not self._steps & Steps.NOEOH
+        if before_eoh and kind in (Body, EndOfMessage):
+            return "EndOfHeaders must come first"
+        if kind is Unknown and (
+            state in _CONTENT or (state is State.RCPT and self._unwanted(Data) is not None)
+        ):
+            return "libmilter would not answer the header that follows"
+        if kind is QuitNewConnection and self._last not in (EndOfMessage, Unknown):
+            return "it is only safe just after EndOfMessage or Unknown; open a new connection"
+        return None
+
+
+_REFUSALS: Final = frozenset({Reject, TempFail, ReplyCode})
+_CONTENT: Final = frozenset({State.DATA, State.HEADERS, State.EOH, State.BODY})
+_BEFORE_EOH: Final = frozenset({State.RCPT, State.DATA, State.HEADERS})

@@ -1,0 +1,150 @@
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import milterproto as mp
+from milterproto._buffer import DEFAULT_MAX_PAYLOAD, Frame, FrameBuffer
+
+from .strategies import COMMAND_CODES, frames, pieces
+
+CODES = frozenset(COMMAND_CODES)
+
+
+def drain(buffer: FrameBuffer) -> list[Frame]:
+    """All frames that are complete."""
+    found = []
+    while (frame := buffer.next_frame()) is not None:
+        found.append(frame)
+    return found
+
+
+def read(chunks: list[bytes], limit: int, *, eager: bool) -> tuple[list[Frame], str, bool]:
+    """What a buffer makes of chunks: frames, the error if any, and whether bytes are left."""
+    buffer = FrameBuffer(CODES, limit)
+    found = []
+    try:
+        for chunk in chunks:
+            buffer.feed(chunk)
+            if eager:
+                while (frame := buffer.next_frame()) is not None:
+                    found.append(frame)
+        while (frame := buffer.next_frame()) is not None:
+            found.append(frame)
+    except mp.RemoteProtocolError as exc:
+        return found, str(exc), True
+    return found, "", bool(buffer)
+
+
+@given(
+    st.data(),
+    st.lists(frames(COMMAND_CODES), max_size=6).map(b"".join) | st.binary(max_size=40),
+    st.sampled_from([0, 1, 7, 100]),
+    st.booleans(),
+)
+def test_any_pieces_give_the_same_frames(
+    data: st.DataObject, stream: bytes, limit: int, eager: bool
+) -> None:
+    """Where the network cuts the stream is seen nowhere: not in frames, errors or rests."""
+    whole = read([stream] if stream else [], limit, eager=True)
+    assert read(data.draw(pieces(stream)), limit, eager=eager) == whole
+    assert read([bytes([byte]) for byte in stream], limit, eager=eager) == whole
+
+
+def test_two_frames_in_one_read_and_one_frame_in_two() -> None:
+    """The two surprises that break hand-written filters."""
+    buffer = FrameBuffer(CODES, 100)
+    buffer.feed(b"\0\0\0\x01N\0\0\0\x04Ba")
+    assert drain(buffer) == [(ord("N"), b"")]
+    assert buffer
+    buffer.feed(b"bc\0\0")
+    assert drain(buffer) == [(ord("B"), b"abc")]
+    assert buffer
+    buffer.feed(b"\0\x01T")
+    assert drain(buffer) == [(ord("T"), b"")]
+    assert not buffer
+
+
+def test_pieces_stored_before_anybody_asks() -> None:
+    """A driver may store several reads before it looks at the first."""
+    buffer = FrameBuffer(CODES, 100)
+    for chunk in (b"\0\0\0\x01N\0\0", b"\0", b"\x02Bx\0\0\0\x01", b"T"):
+        buffer.feed(chunk)
+    assert drain(buffer) == [(ord("N"), b""), (ord("B"), b"x"), (ord("T"), b"")]
+    assert not buffer
+
+
+def test_a_cleared_buffer_is_empty() -> None:
+    """Nothing of a broken stream stays in memory."""
+    buffer = FrameBuffer(CODES, 100)
+    buffer.feed(b"\0\0\0\x09Babc")
+    assert buffer.next_frame() is None
+    buffer.feed(b"defg")
+    buffer.feed(b"hijk")
+    buffer.clear()
+    assert not buffer
+    assert buffer.next_frame() is None
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_length_of_zero_is_refused_at_once(whole: bool) -> None:
+    """libmilter would take the next frame's first byte for a command."""
+    buffer = FrameBuffer(CODES, 100)
+    for chunk in [b"\0\0\0\0\0"] if whole else [b"\0\0", b"\0\0"]:
+        buffer.feed(chunk)
+    with pytest.raises(mp.RemoteProtocolError, match="length 0"):
+        buffer.next_frame()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 65535, DEFAULT_MAX_PAYLOAD])
+def test_the_limit_is_exact_and_checked_before_the_payload_comes(limit: int) -> None:
+    """A payload of just the limit passes; one more byte fails on the four length bytes."""
+    buffer = FrameBuffer(CODES, limit)
+    buffer.feed((limit + 1).to_bytes(4, "big") + b"B" + bytes(limit))
+    assert buffer.next_frame() == (ord("B"), bytes(limit))
+    buffer.feed((limit + 2).to_bytes(4, "big"))
+    with pytest.raises(mp.RemoteProtocolError, match=f"more than the {limit + 1} allowed$"):
+        buffer.next_frame()
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"GET / HTTP/1.0\r\n", "an HTTP request"),
+        (b"\x16\x03\x01\x02\x00", "a TLS handshake"),
+        (b"EHLO me\r\n", "an SMTP client"),
+        (b"220 mx ESMTP\r\n", "an SMTP server's greeting"),
+        (b"SSH-2.0-x\r\n", "an SSH greeting"),
+    ],
+)
+def test_a_stranger_is_named(start: bytes, what: str) -> None:
+    """Whoever points the wrong program at the port is told so by the first four bytes."""
+    buffer = FrameBuffer(CODES, DEFAULT_MAX_PAYLOAD)
+    buffer.feed(start[:4])
+    with pytest.raises(mp.RemoteProtocolError, match=f"it looks like {what}$"):
+        buffer.next_frame()
+
+
+def test_an_unknown_code_is_refused_before_its_payload_comes() -> None:
+    """Five bytes are enough to see that this is no command."""
+    buffer = FrameBuffer(CODES, 100)
+    buffer.feed(b"\0\0\0\x50Z")
+    with pytest.raises(mp.RemoteProtocolError, match="unknown code byte 0x5a"):
+        buffer.next_frame()
+
+
+@given(st.binary(min_size=1, max_size=64))
+@example(b"\0\0\0\x01\xff")
+def test_no_bytes_make_anything_but_frames_or_the_one_error(stream: bytes) -> None:
+    """Noise raises RemoteProtocolError and nothing else."""
+    read([stream], 5, eager=False)
+
+
+def test_a_payload_is_bytes_even_if_it_straddled() -> None:
+    """Events are hashable and can't change under their owner."""
+    buffer = FrameBuffer(CODES, 100)
+    buffer.feed(b"\0\0\0\x03Ba")
+    assert buffer.next_frame() is None
+    buffer.feed(b"b")
+    frame = buffer.next_frame()
+    assert frame == (ord("B"), b"ab")
+    assert type(frame[1]) is bytes
