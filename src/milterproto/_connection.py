@@ -10,14 +10,18 @@ from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
     COMMAND_CODES,
     Abort,
+    Accept,
     AddRecipient,
     Body,
     Command,
     Connect,
     ConnectionClosed,
+    Continue,
     Data,
     Edit,
+    EndOfHeaders,
     EndOfMessage,
+    Header,
     Helo,
     Macros,
     MailFrom,
@@ -286,11 +290,13 @@ class FilterConnection(_Connection):
             raise LocalProtocolError(f"no reply is due, so {_name(event)} can't be sent")
         if kind not in SENDABLE[due]:
             raise LocalProtocolError(f"{_name(event)} is no reply to {due.__name__}(...)")
+        # First of all, for the checks below rely on fields of the right types.
+        data = encode_response(event, self._limit)
         if type(event) is Negotiate:
-            return self._send_answer(event)
+            self._answer_offer(event)
+            return data
         self._check_negotiated(event, due)
         if kind in VERDICTS[due]:
-            data = encode_response(event, self._limit)
             self._decide(due, cast("type[Verdict]", kind))
             return data
         after = after_edit(self._state, cast("type[Edit | Progress]", kind))
@@ -298,19 +304,16 @@ class FilterConnection(_Connection):
             raise LocalProtocolError(
                 "the new body must be sent in one go, and something else has followed it"
             )
-        data = encode_response(event, self._limit)
         self._state = after
         return data
 
-    def _send_answer(self, answer: Negotiate) -> bytes:
+    def _answer_offer(self, answer: Negotiate) -> None:
         offer = cast("Negotiate", self._offer)  # can't be None: an answer is due to it
         fault = answer_fault(answer, offer) or macros_fault(answer)
         if fault is not None:
             raise LocalProtocolError(f"this answer can't be sent: {fault}")
-        data = encode_response(answer)
         self._due = None
         self._agree(answer)
-        return data
 
     def _check_negotiated(self, event: Response, due: type[Command]) -> None:
         kind = type(event)
@@ -321,8 +324,8 @@ class FilterConnection(_Connection):
                 "Shutdown() is an error to Sendmail; FilterConnection(allow_shutdown=True) "
                 "allows it for a filter that serves Postfix only"
             )
-        if type(event) is ReplyCode and due is Connect:
-            self._check_connect_reply(event)
+        if type(event) is ReplyCode and due is Connect and _is_long_421(event):
+            raise LocalProtocolError("Sendmail knows only a one-line 421 at Connect")
         if kind in EDITS:
             needed = EDITS[cast("type[Edit]", kind)]
             if type(event) is AddRecipient and event.parameters:
@@ -332,17 +335,16 @@ class FilterConnection(_Connection):
                     f"{kind.__name__}(...) needs Actions.{needed.name}, which was not negotiated"
                 )
 
-    @staticmethod
-    def _check_connect_reply(reply: ReplyCode) -> None:
-        if reply.code == b"421" and len(reply.lines) > 1:
-            raise LocalProtocolError("Sendmail knows only a one-line 421 at Connect")
-
     def _decide(self, due: type[Command], verdict: type[Verdict]) -> None:
         after = VERDICTS[due][verdict]
         if after is not None:
             self._message_over = self._state in TRANSACTION and after not in TRANSACTION
             self._state = after
         self._due = None
+
+
+def _is_long_421(reply: ReplyCode) -> bool:
+    return reply.code == b"421" and len(reply.lines) > 1
 
 
 class MTAConnection(_Connection):
@@ -354,6 +356,7 @@ class MTAConnection(_Connection):
     def __init__(self, *, max_payload: int = DEFAULT_MAX_PAYLOAD) -> None:
         super().__init__(_RESPONSE_CODES, max_payload)
         self._last: type[Command] | None = None
+        self._last_verdict: type[Response] | None = None
         self._skipping: type[Command] | None = None
         self._data_refused = False
 
@@ -436,6 +439,7 @@ class MTAConnection(_Connection):
             raise self._fail(f"{kind.__name__} is no reply to {due.__name__}")
         if kind is Skip:
             self._skipping = due
+        self._last_verdict = kind
         self._data_refused = due is Data and kind in _REFUSALS
         self._state = verdicts[cast("type[Verdict]", kind)] or self._state
         self._due = None
@@ -458,16 +462,17 @@ class MTAConnection(_Connection):
         reason = self._unwanted(kind)
         if reason is not None:
             raise LocalProtocolError(f"{_name(event)} can't be sent: {reason}")
+        data = encode_command(event, self._limit)
         if type(event) is Negotiate:
             fault = offer_fault(event)
             if fault is not None:
                 raise LocalProtocolError(f"this offer can't be sent: {fault}")
             self._offer = event
-        data = encode_command(event, self._limit)
         if kind is not Macros:
             self._state, due = self._rows[self._state][kind]
             self._due = kind if due else None
             self._last = kind
+            self._last_verdict = None
             self._skipping = None
             self._data_refused = False
         return data
@@ -503,15 +508,32 @@ class MTAConnection(_Connection):
         before_eoh = state in _BEFORE_EOH and not self._steps & Steps.NOEOH
         if before_eoh and kind in (Body, EndOfMessage):
             return "EndOfHeaders must come first"
-        if kind is Unknown and (
-            state in _CONTENT or (state is State.RCPT and self._unwanted(Data) is not None)
-        ):
-            return "libmilter would not answer the header that follows"
-        if kind is QuitNewConnection and self._last not in (EndOfMessage, Unknown):
-            return "it is only safe just after EndOfMessage or Unknown; open a new connection"
+        if self._last is Unknown and kind in _CONTENT:
+            return "libmilter would not answer it after an unknown command; send Data first"
+        if kind is Unknown and self._unknown_loses_a_reply():
+            return "libmilter would not answer what follows"
+        if kind is Abort and self._awaits_connect():
+            return "there is nothing to abort, and libmilter would not answer the Connect"
+        if kind is QuitNewConnection and not self._libmilter_hears_quit_nc():
+            return "libmilter would not answer the Connect; open a new connection instead"
         return None
+
+    def _awaits_connect(self) -> bool:
+        return self._state is State.NEGOTIATED and not self._steps & Steps.NOCONNECT
+
+    def _unknown_loses_a_reply(self) -> bool:
+        # After an unknown command, libmilter takes a message's content up again at DATA only.
+        content_follows = EndOfMessage in self._rows[self._state]
+        data_can_come = Data in self._rows[self._state] and self._unwanted(Data) is None
+        return self._awaits_connect() or (content_follows and not data_can_come)
+
+    def _libmilter_hears_quit_nc(self) -> bool:
+        # Any other verdict takes libmilter to a state in which it ignores QUIT_NC.
+        if self._last is EndOfMessage:
+            return self._last_verdict is Continue
+        return self._last is Unknown and self._last_verdict is not Accept
 
 
 _REFUSALS: Final = frozenset({Reject, TempFail, ReplyCode})
-_CONTENT: Final = frozenset({State.DATA, State.HEADERS, State.EOH, State.BODY})
+_CONTENT: Final = frozenset({Header, EndOfHeaders, Body, EndOfMessage})
 _BEFORE_EOH: Final = frozenset({State.RCPT, State.DATA, State.HEADERS})

@@ -69,10 +69,10 @@ def decode_reply(text: bytes) -> ReplyCode:
         if match is None:
             raise RemoteProtocolError("REPLYCODE line is not of the form '550 text'")
         line_code, separator, line = match.groups()
+        if line[:1].isdigit() and line[:1] != line_code[:1]:
+            raise RemoteProtocolError("REPLYCODE text begins with a digit of another class")
         if number == 1:
             code = line_code
-            if line[:1].isdigit() and line[:1] != code[:1]:
-                raise RemoteProtocolError("REPLYCODE text begins with a digit of another class")
             leading = _LEADING_ENHANCED.match(line)
             enhanced = leading.group() if leading else b""
         elif line_code != code:

@@ -186,7 +186,8 @@ VERDICTS: Final[Mapping[type[Command], Mapping[type[Verdict], State | None]]] = 
         refuse=State.CONNECTED,
         discard=State.CONNECTED,
     ),
-    Unknown: _row(accept=_STAY, refuse=_STAY, discard=_STAY),
+    # Sendmail takes Accept for the message, though the unknown command said nothing about it.
+    Unknown: _row(accept=State.DONE, refuse=_STAY, discard=_STAY),
 }
 """The state after each verdict that can be understood; None: it does not change."""
 

@@ -619,6 +619,18 @@ def test_a_bad_answer_to_the_offer_is_refused(answer: mp.Negotiate, reason: str)
     assert conn.negotiated == good
 
 
+def test_negotiations_of_wrong_types_are_told_clearly() -> None:
+    """They are looked at by more than the encoder."""
+    conn = mp.FilterConnection()
+    conn.receive_data(OFFER)
+    conn.next_event()
+    version: Any = "6"
+    with pytest.raises(mp.LocalProtocolError, match="wrong type or range"):
+        conn.send(mp.Negotiate(version, mp.Actions(0), mp.Steps(0)))
+    with pytest.raises(mp.LocalProtocolError, match="wrong type or range"):
+        mp.MTAConnection().send(mp.Negotiate(version, mp.Actions(0), mp.Steps(0)))
+
+
 def test_large_packets_where_agreed() -> None:
     """A header over 64 KiB passes between two that speak of it."""
     large = mp.Negotiate(6, mp.ALL_ACTIONS, mp.ALL_STEPS | mp.Steps.MDS_256K)
@@ -1078,13 +1090,49 @@ def test_without_the_end_of_headers_where_it_is_not_wanted() -> None:
 
 
 def test_an_unknown_command_where_libmilter_would_lose_the_message() -> None:
-    """After it, libmilter answers DATA, but no header."""
+    """After it, libmilter answers MAIL, RCPT and DATA, but neither CONNECT nor content."""
+    foo = mp.Unknown(b"FOO")
     pair = opened()
-    pair.run(mp.Unknown(b"FOO"), *CLIENT, *ENVELOPE, mp.Unknown(b"FOO"), CONTENT[0])
-    assert "would not answer the header" in refusal(pair, mp.Unknown(b"FOO"))
+    assert "would not answer what follows" in refusal(pair, foo)
+    pair.run(*CLIENT, foo, ENVELOPE[0], foo, ENVELOPE[1], foo)
+    for command in (CONTENT[1], mp.EndOfHeaders()):
+        assert "send Data first" in refusal(pair, command)
+    pair.run(CONTENT[0])
+    assert "would not answer what follows" in refusal(pair, foo)
+    pair.run(*CONTENT[1:], mp.EndOfMessage(), foo)
+
+
+def test_an_unknown_command_where_no_data_will_come() -> None:
+    """Without DATA nothing would bring libmilter back to the message."""
+    foo = mp.Unknown(b"FOO")
     no_data = at(mp.RcptTo, mp.Wants(events=mp.ALL_EVENTS - {mp.Data}))
     no_data.reply(mp.Continue())
-    assert "would not answer the header" in refusal(no_data, mp.Unknown(b"FOO"))
+    assert "would not answer what follows" in refusal(no_data, foo)
+    neither = opened(mp.Wants(events=mp.ALL_EVENTS - {mp.Data, mp.RcptTo}))
+    neither.run(*CLIENT, foo, ENVELOPE[0])
+    assert "would not answer what follows" in refusal(neither, foo)
+    unskipped = opened(mp.Wants(events=mp.ALL_EVENTS - {mp.EndOfHeaders, mp.RcptTo}))
+    unskipped.run(*CLIENT, ENVELOPE[0], foo)
+    assert "send Data first" in refusal(unskipped, mp.EndOfMessage())
+
+
+def test_before_the_client_only_the_client_may_come() -> None:
+    """libmilter forgets that it waits for one, unless it does not want to know."""
+    pair = opened()
+    assert "nothing to abort" in refusal(pair, mp.Abort())
+    no_client = opened(mp.Wants(events=mp.ALL_EVENTS - {mp.Connect}))
+    no_client.run(mp.Unknown(b"FOO"), mp.Abort(), *CLIENT[1:])
+
+
+def test_accepting_an_unknown_command_ends_the_message() -> None:
+    """For Sendmail and libmilter, if for nobody else."""
+    pair = opened()
+    pair.run(*CLIENT, ENVELOPE[0])
+    pair.command(mp.Unknown(b"FOO"))
+    pair.mta.receive_data(frame(b"a"))
+    assert list(pair.mta.events()) == [mp.Accept()]
+    assert not pair.mta.wants(mp.RcptTo)
+    assert pair.mta.wants(mp.MailFrom)
 
 
 def test_a_new_client_is_announced_only_where_libmilter_hears_it() -> None:
@@ -1096,6 +1144,13 @@ def test_a_new_client_is_announced_only_where_libmilter_hears_it() -> None:
     pair.run(mp.QuitNewConnection(), *CLIENT, mp.Unknown(b"FOO"))
     pair.run(mp.QuitNewConnection())
     assert pair.mta.state is mp.State.NEGOTIATED
+    accepted = at(mp.EndOfMessage)
+    accepted.reply(mp.Accept())
+    assert "open a new connection" in refusal(accepted, mp.QuitNewConnection())
+    unknown = at(mp.Unknown)
+    unknown.mta.receive_data(frame(b"a"))
+    assert list(unknown.mta.events()) == [mp.Accept()]
+    assert not unknown.mta.wants(mp.QuitNewConnection)
 
 
 def test_commands_out_of_order_are_refused() -> None:

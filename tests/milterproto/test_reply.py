@@ -35,7 +35,7 @@ def postfix_3_11_passes(text: bytes) -> bool:
 
 def postfix_3_12_passes(text: bytes) -> bool:
     lines = text.split(b"\r\n")
-    return (
+    return all(not line[4:5].isdigit() or line[4:5] == line[:1] for line in lines) and (
         not re.search(rb"[\r\n\0]", b"".join(lines))
         and all(re.match(rb"[45][0-9][0-9]-", line) for line in lines[:-1])
         and bool(re.match(rb"[45][0-9][0-9] ", lines[-1]))
@@ -139,6 +139,7 @@ def test_looser_replies_are_understood(text: bytes, event: mp.ReplyCode) -> None
         (b" 550 no", "form"),
         (b"450 5.7.1 x", "another class"),
         (b"550 7 things", "another class"),
+        (b"550-5.7.1 a\r\n550 7 things", "another class"),
         (b"550-a\r\n551 b", "different codes"),
         (b"550-5.0.0", "not joined"),
         (b"550 a\r\n550 b", "not joined"),

@@ -1,0 +1,10 @@
+dofile(helper)
+open()
+step(mt.conninfo(conn, "localhost", "unspec"), SMFIR_CONTINUE)
+step(mt.mailfrom(conn, "<a@b.test>"), SMFIR_CONTINUE)
+step(mt.rcptto(conn, "<c@d.test>"), SMFIR_CONTINUE)
+mt.disconnect(conn, false)
+-- and the next client is served
+open()
+step(mt.conninfo(conn, "[192.0.2.7]", "192.0.2.7"), SMFIR_CONTINUE)
+mt.disconnect(conn, true)

@@ -1,0 +1,26 @@
+dofile(helper)
+open()
+step(mt.conninfo(conn, "client.test", "2001:db8::1"), SMFIR_CONTINUE)
+step(mt.helo(conn, "client.test"), SMFIR_CONTINUE)
+step(mt.unknown(conn, "FOO bar"), SMFIR_CONTINUE)
+-- refused at MAIL
+step(mt.mailfrom(conn, "<refused@b.test>"), SMFIR_REPLYCODE)
+-- one recipient of two refused; then given up
+step(mt.mailfrom(conn, "<1@b.test>"), SMFIR_CONTINUE)
+step(mt.rcptto(conn, "<refused@d.test>"), SMFIR_TEMPFAIL)
+step(mt.rcptto(conn, "<c@d.test>"), SMFIR_CONTINUE)
+step(mt.abort(conn))
+-- all steps that the script leaves out are filled in
+step(mt.mailfrom(conn, "<2@b.test>"), SMFIR_CONTINUE)
+step(mt.eom(conn), SMFIR_CONTINUE)
+step(mt.mailfrom(conn, "<3@b.test>"), SMFIR_CONTINUE)
+step(mt.rcptto(conn, "<c@d.test>"), SMFIR_CONTINUE)
+step(mt.data(conn), SMFIR_CONTINUE)
+step(mt.eoh(conn), SMFIR_CONTINUE)
+step(mt.bodystring(conn, "skip the rest\r\n"), SMFIR_SKIP)
+step(mt.eom(conn), SMFIR_DISCARD)
+-- refused at the end, which is the only place where miltertest keeps a reply's text
+step(mt.mailfrom(conn, "<4@b.test>"), SMFIR_CONTINUE)
+step(mt.eom(conn), SMFIR_REPLYCODE)
+check(mt.eom_check(conn, MT_SMTPREPLY, "550", "5.7.1", "no 100%% of you"), "the reply's text")
+mt.disconnect(conn)
