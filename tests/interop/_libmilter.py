@@ -22,7 +22,7 @@ import milterproto as mp
 
 SOURCE: Final = Path(__file__).with_name("libmilter_filter.c")
 # How long to wait for anything that a healthy machine does at once.
-PATIENCE: Final = 10.0
+PATIENCE: Final = 5.0
 
 
 def build(directory: Path) -> Path:

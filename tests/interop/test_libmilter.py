@@ -92,6 +92,18 @@ def test_a_newer_step_ends_the_negotiation(peer: Program) -> None:
         assert mta.ask(mp.offer(2)) == [mp.ConnectionClosed()]
 
 
+# libmilter's own numbers, written out: end of message comes before end of headers.
+SMFIM = {
+    mp.Stage.CONNECT: 0,
+    mp.Stage.HELO: 1,
+    mp.Stage.MAIL: 2,
+    mp.Stage.RCPT: 3,
+    mp.Stage.DATA: 4,
+    mp.Stage.EOM: 5,
+    mp.Stage.EOH: 6,
+}
+
+
 @pytest.mark.parametrize(
     ("lists", "macros"),
     [
@@ -110,8 +122,8 @@ def test_macro_lists(
     peer.script(*(on("negotiate", "symlist", stage, names) for stage, names in lists.items()))
     with MTA(peer.path) as mta:
         assert mta.negotiate().macros == macros
-        assert {stage: mta.conn.macros_wanted(stage) for stage in mp.Stage} == {
-            stage: dict(macros).get(stage) for stage in mp.Stage
+        assert {SMFIM[stage]: mta.conn.macros_wanted(stage) for stage in mp.Stage} == {
+            number: dict(macros).get(number) for number in range(7)
         }
 
 

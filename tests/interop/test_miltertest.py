@@ -67,7 +67,7 @@ def test_edits(run: Run) -> None:
     edits: list[mp.Response] = [
         mp.Progress(),
         mp.AddHeader(b"X-Added", b"one\n two"),
-        mp.InsertHeader(0, b"X-Top", b"first"),
+        mp.InsertHeader(2, b"X-Top", b"first"),
         mp.ChangeHeader(1, b"Subject", b"new"),
         mp.ChangeHeader(1, b"X-Old", b""),
         mp.AddRecipient(b"<g@h.test>"),
