@@ -25,6 +25,12 @@ COMMAND_KINDS = set(get_args(mp.Command))
 WAITING = {S.NEGOTIATED, S.CONNECTED, S.DONE, S.RELEASED}
 
 
+@pytest.fixture(autouse=True)
+def _nothing_worked_out_before() -> None:
+    """What other tests have asked for is worked out again here, where it is tested."""
+    transitions.cache_clear()
+
+
 def after(state: mp.State, *kinds: type[mp.Command], steps: mp.Steps = NONE) -> mp.State | None:
     """The state at the end of a course of commands, or None if one can't be placed."""
     for kind in kinds:
