@@ -14,14 +14,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import milterproto as mp
-
 try:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-except ModuleNotFoundError:
-    raise SystemExit("the demo prints by rich, which is not installed: run `make demo`") from None
+
+    import milterproto as mp
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is not installed here: run `make demo`") from None
 
 # --- the filter ----------------------------------------------------------------------------
 
