@@ -178,6 +178,15 @@ class FilterConnection(_Connection):
         return self._due is not None
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is lost if the connection ends now.
+
+        No message is open, no reply is due, and no byte waits to be looked at: the time to stop
+        a filter whose other connections go on.
+        """
+        return self._due is None and not self._buffer and self._state not in TRANSACTION
+
+    @property
     def macros(self) -> Mapping[bytes, bytes]:
         """The macro values in force for the event in hand; look up ``b"i"`` or ``b"{i}"``.
 

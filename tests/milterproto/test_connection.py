@@ -733,6 +733,23 @@ def test_refused_data_may_be_tried_again() -> None:
     assert conn.next_event() == mp.Data()
 
 
+def test_idle_between_messages_only() -> None:
+    """A filter may be stopped there without costing anybody a message."""
+    pair = opened()
+    assert pair.filter.idle
+    seen = []
+    for command in (*CLIENT, *ENVELOPE, *CONTENT, mp.EndOfMessage()):
+        pair.command(command)
+        seen.append(pair.filter.idle)
+        pair.reply(mp.Continue())
+        seen.append(pair.filter.idle)
+    outside = [False, True] * len(CLIENT)
+    inside = [False] * (2 * len([*ENVELOPE, *CONTENT]))
+    assert seen == [*outside, *inside, False, True]
+    pair.filter.receive_data(b"\0")
+    assert not pair.filter.idle
+
+
 # --- macros --------------------------------------------------------------------------------
 
 

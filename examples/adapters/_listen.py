@@ -1,0 +1,70 @@
+"""Listening sockets, by the addresses that MTAs are configured with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+BACKLOG = 100
+
+
+def listen(address: str, *, mode: int = 0o660) -> socket.socket:
+    """A listening socket for ``unix:/path``, ``inet:host:port`` or ``inet6:[host]:port``.
+
+    A unix socket gets the permissions `mode`; one that a dead program left behind is replaced.
+    Raises OSError if another program listens there, ValueError for any other address.
+    """
+    family, _, rest = address.partition(":")
+    if family == "unix" and rest:
+        return _listen_unix(Path(rest), mode)
+    host, _, port = rest.rpartition(":")
+    if family not in ("inet", "inet6") or not host or not port.isdecimal():
+        raise ValueError(f"{address!r} is not unix:/path, inet:host:port or inet6:[host]:port")
+    where = socket.AF_INET if family == "inet" else socket.AF_INET6
+    listener = socket.socket(where, socket.SOCK_STREAM)
+    with _closed_on_error(listener):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if where == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host.strip("[]"), int(port)))
+        listener.listen(BACKLOG)
+    return listener
+
+
+def _listen_unix(path: Path, mode: int) -> socket.socket:
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _closed_on_error(listener):
+        # Nobody may connect between bind and chmod who could not afterwards.
+        before = os.umask(0o777)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        path.chmod(mode)
+        listener.listen(BACKLOG)
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on; anything else is left for bind() to refuse."""
+    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _closed_on_error(listener: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        listener.close()
+        raise

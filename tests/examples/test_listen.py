@@ -1,0 +1,63 @@
+"""The sockets that adapters listen on."""
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from adapters._listen import listen
+
+
+def test_a_unix_socket_has_the_mode_asked_for(tmp_path: Path) -> None:
+    """Postfix connects as a user of its own, so the mode decides who may."""
+    path = tmp_path / "filter"
+    with listen(f"unix:{path}", mode=0o666), socket.socket(socket.AF_UNIX) as client:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        client.connect(str(path))
+
+
+def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
+    """A program that was killed leaves its socket behind."""
+    path = tmp_path / "filter"
+    listen(f"unix:{path}").close()
+    assert path.exists()
+    with listen(f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_live_unix_socket_is_refused(tmp_path: Path) -> None:
+    """A second start must not steal the first one's connections."""
+    address = f"unix:{tmp_path / 'filter'}"
+    with listen(address) as first:
+        with pytest.raises(OSError, match="in use"):
+            listen(address)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(first.getsockname())
+
+
+def test_a_plain_file_is_not_removed(tmp_path: Path) -> None:
+    """Whoever mistypes the path keeps the file."""
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(OSError, match="in use"):
+        listen(f"unix:{path}")
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("address", "family"),
+    [("inet:127.0.0.1:0", socket.AF_INET), ("inet6:[::1]:0", socket.AF_INET6)],
+)
+def test_tcp(address: str, family: socket.AddressFamily) -> None:
+    """Both families, each by its own word, as in Postfix's main.cf."""
+    with listen(address) as listener, socket.socket(family) as client:
+        client.connect(listener.getsockname()[:2])
+
+
+@pytest.mark.parametrize(
+    "address", ["", "unix:", "/run/filter", "inet:8890", "inet::8890", "inet:host:", "tcp:a:1"]
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    """With a message that says what is wanted."""
+    with pytest.raises(ValueError, match="is not unix:/path"):
+        listen(address)
