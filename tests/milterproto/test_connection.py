@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -803,6 +804,49 @@ def test_nothing_of_one_message_shows_in_the_next(end: str) -> None:
     assert conn.next_event() == mp.MailFrom(b"<>")
     assert dict(conn.macros) == {b"j": b"mta"}
     assert conn.transaction == 2
+
+
+def tagged(number: int, command: mp.Command) -> bytes:
+    """A command, and before it macros that say which message it is of, as both MTAs do."""
+    name = f"{{m_{type(command).__name__}}}".encode()
+    return encode_command(mp.Macros.of(type(command), {name: str(number).encode()}))
+
+
+@given(
+    st.randoms(use_true_random=False),
+    st.sets(st.sampled_from(named(mp.ALL_EVENTS))),
+    st.sets(st.sampled_from(named(mp.ALL_EVENTS))),
+    st.booleans(),
+)
+def test_no_macro_outlives_its_message(
+    chance: Random, unwanted: set[Any], silent: set[Any], aborts: bool
+) -> None:
+    """Whatever is wanted and answered, and however messages end: as from Postfix or Sendmail."""
+    wants = mp.Wants(events=mp.ALL_EVENTS - unwanted, replies=mp.ALL_EVENTS - silent)
+    conn = filter_after(wants=wants)
+    for number in range(1, 5):
+        message = [*ENVELOPE, ENVELOPE[1], *CONTENT, mp.EndOfMessage()]
+        cut = chance.randrange(1, len(message) + 3)
+        decided = False
+        for command in [CLIENT[0], *message] if number == 1 else message[:cut]:
+            if chance.random() < 0.7:
+                conn.receive_data(tagged(number, command))
+            if type(command) not in unwanted:
+                conn.receive_data(encode_command(command))
+            verdict: mp.Verdict = mp.Continue()
+            for event in conn.events():
+                of_messages = {v for k, v in conn.macros.items() if b"Connect" not in k}
+                assert of_messages <= {str(number).encode()} or type(event) is mp.Macros
+                if conn.our_turn:
+                    verdict = mp.Accept() if chance.random() < 0.3 else mp.Continue()
+                    conn.send(verdict)
+            decided = verdict == mp.Accept() and type(command) is not mp.Connect
+            if decided:
+                break
+        # Sendmail sends no Abort after a verdict.
+        if aborts or not (decided or cut >= len(message)):
+            conn.receive_data(frame(b"A"))
+            assert list(conn.events()) == [mp.Abort()]
 
 
 def test_macros_of_an_unwanted_mail_are_there_for_the_recipient() -> None:
