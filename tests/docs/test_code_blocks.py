@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAM = "asyncio.run("
 # Sphinx or a browser makes something of these, or nobody does.
-NOT_RUN = {"text", "mermaid", "dot", "{toctree}"}
+NOT_RUN = {"text", "{toctree}"}
 COMMANDS = {"apt-get", "cd", "git", "make", "pip", "postconf", "postfix", "python", "swaks"}
 
 
