@@ -29,6 +29,7 @@ from ._events import (
     Progress,
     Quit,
     QuitNewConnection,
+    RcptTo,
     Reject,
     ReplyCode,
     Response,
@@ -155,6 +156,12 @@ class _Connection:
         self._rows = transitions(answer.steps)
         self._limit = packet_limit(answer.steps)
 
+    def _ends_unseen_message(self, macros: Macros) -> bool:
+        # Sendmail sends no Abort for a message that it did not show the beginning of. The
+        # macros for that still come, and are all that parts it from the next one.
+        unseen = self._steps & Steps.NOMAIL and self._state in TRANSACTION
+        return bool(unseen) and macros.command == b"M"
+
 
 class FilterConnection(_Connection):
     """A filter's side of one connection from an MTA.
@@ -247,9 +254,7 @@ class FilterConnection(_Connection):
         return event
 
     def _announce(self, macros: Macros) -> None:
-        if macros.command == b"M" and self._steps & Steps.NOMAIL and self._state in TRANSACTION:
-            # Sendmail sends no Abort for a message that it did not show us the beginning of.
-            # Its macros still come, and are all that parts it from the next one.
+        if self._ends_unseen_message(macros):
             self._state = State.CONNECTED
             self._macros.forget_message()
         self._macros.announce(macros)
@@ -471,6 +476,10 @@ class MTAConnection(_Connection):
         reason = self._unwanted(kind)
         if reason is not None:
             raise LocalProtocolError(f"{_name(event)} can't be sent: {reason}")
+        if type(event) is Macros and self._ends_unseen_message(event):
+            raise LocalProtocolError(
+                "with NOMAIL, these macros would begin another message; send Abort first"
+            )
         data = encode_command(event, self._limit)
         if type(event) is Negotiate:
             fault = offer_fault(event)
@@ -514,6 +523,12 @@ class MTAConnection(_Connection):
         state = self._state
         if self._data_refused and kind not in _BETWEEN:
             return "the filter has refused DATA; send Abort, or MailFrom for the next message"
+        if state is State.DATA and kind in (RcptTo, Data):
+            return "libmilter would not answer it after DATA; send Abort, and the message again"
+        # libmilter leaves out the states of unwanted events, but not that of wanted headers.
+        headers_due = state is State.DATA and not self._steps & Steps.NOHDRS
+        if self._steps & Steps.NOEOH and headers_due and kind in (Body, EndOfMessage):
+            return "libmilter would not answer it without a header before; send Abort"
         before_eoh = state in _BEFORE_EOH and not self._steps & Steps.NOEOH
         if before_eoh and kind in (Body, EndOfMessage):
             return "EndOfHeaders must come first"

@@ -130,7 +130,15 @@ COMMANDS: Final[Mapping[State, Commands]] = {
         Data: State.DATA,
         **_CONTENT,
     },
-    State.DATA: {**_ANYTIME, Unknown: State.DATA, **_CONTENT},
+    # Another filter, or the MTA itself, may refuse the DATA that this filter took. The SMTP
+    # transaction is then open still, and nothing tells this filter (seen with Postfix 3.7).
+    State.DATA: {
+        **_ANYTIME,
+        Unknown: State.DATA,
+        RcptTo: State.RCPT,
+        Data: State.DATA,
+        **_CONTENT,
+    },
     State.HEADERS: {**_ANYTIME, Unknown: State.HEADERS, **_CONTENT},
     State.EOH: {**_ANYTIME, Unknown: State.EOH, **_BODY},
     State.BODY: {**_ANYTIME, Unknown: State.BODY, **_BODY},

@@ -1134,6 +1134,49 @@ def test_data_that_was_refused_is_not_tried_again() -> None:
     assert pair.mta.wants(mp.RcptTo)
 
 
+def test_a_filter_goes_on_after_data_that_another_one_refused() -> None:
+    """Postfix shows it further recipients and the next DATA, all of the same message."""
+    conn = filter_after(*map(encode_command, (*CLIENT, *ENVELOPE, CONTENT[0])))
+    for command in (ENVELOPE[1], *CONTENT, mp.EndOfMessage()):
+        conn.receive_data(encode_command(command))
+        assert conn.next_event() == command
+        assert conn.transaction == 1
+        conn.send(mp.Continue())
+    assert conn.state is mp.State.CONNECTED
+
+
+def test_data_that_was_taken_is_not_tried_again() -> None:
+    """libmilter would leave us waiting for its reply here, too."""
+    pair = at(mp.Data)
+    pair.reply(mp.Continue())
+    for command in (ENVELOPE[1], CONTENT[0]):
+        assert "would not answer it after DATA" in refusal(pair, command)
+    pair.run(mp.Abort(), *ENVELOPE, *CONTENT)
+
+
+def test_no_header_at_all_where_only_their_end_is_not_wanted() -> None:
+    """libmilter skips the states of unwanted events only, and waits for a header."""
+    events = mp.ALL_EVENTS - {mp.EndOfHeaders}
+    pair = at(mp.Data, mp.Wants(events=events))
+    pair.reply(mp.Continue())
+    for command in (mp.Body(b"x"), mp.EndOfMessage()):
+        assert "without a header before" in refusal(pair, command)
+    neither = at(mp.Data, mp.Wants(events=events - {mp.Header}))
+    neither.reply(mp.Continue())
+    neither.run(mp.Body(b"x"), mp.EndOfMessage())
+
+
+def test_macros_for_an_unwanted_sender_need_an_abort_before() -> None:
+    """For the filter they are the end of the message."""
+    macros = mp.Macros.of(mp.MailFrom, {b"i": b"2"})
+    pair = opened(mp.Wants(events=mp.ALL_EVENTS - {mp.MailFrom}))
+    pair.run(*CLIENT, macros, ENVELOPE[1])
+    with pytest.raises(mp.LocalProtocolError, match="send Abort first"):
+        pair.mta.send(macros)
+    pair.run(mp.Abort(), macros, ENVELOPE[1])
+    assert pair.mta.state is pair.filter.state is mp.State.RCPT
+
+
 @pytest.mark.parametrize("last", [mp.RcptTo, mp.Data, mp.Header])
 def test_content_needs_the_end_of_headers_first(last: type[mp.Command]) -> None:
     """libmilter ignores a body or an end of message without it."""

@@ -89,8 +89,8 @@ def test_parts_of_a_message_may_be_missing(course: tuple[type[mp.Command], ...])
         (S.CONNECTED, mp.EndOfMessage),
         (S.MAIL, mp.Data),
         (S.MAIL, mp.EndOfMessage),
-        (S.DATA, mp.RcptTo),
-        (S.DATA, mp.Data),
+        (S.HEADERS, mp.RcptTo),
+        (S.HEADERS, mp.Data),
         (S.EOH, mp.Header),
         (S.EOH, mp.EndOfHeaders),
         (S.BODY, mp.Header),
@@ -103,6 +103,12 @@ def test_parts_of_a_message_may_be_missing(course: tuple[type[mp.Command], ...])
 def test_what_cannot_be_placed(state: mp.State, kind: type[mp.Command]) -> None:
     """libmilter says nothing to these, and its MTA waits for hours."""
     assert transition(state, kind, NONE) is None
+
+
+def test_data_that_another_filter_refused() -> None:
+    """Nobody tells the filters that took it; more recipients and DATA follow."""
+    assert after(S.DATA, mp.RcptTo, mp.Data, mp.Header) is S.HEADERS
+    assert after(S.DATA, mp.Data, mp.Header) is S.HEADERS
 
 
 @pytest.mark.parametrize("state", [state for state in COMMANDS if state in TRANSACTION])
