@@ -46,6 +46,8 @@ class Bed:
                 for version in (6, 4, 3, 2)
             }
             services["inet"] = {"smtpd_milters": f"inet:127.0.0.1:{self._server.port}"}
+            # The same filter twice, one after the other, on two connections.
+            services["two"] = {"smtpd_milters": f"{address}, inet:127.0.0.1:{self._server.port}"}
             # Lets a test be a client from anywhere.
             services["xclient"] = {
                 "smtpd_milters": address,

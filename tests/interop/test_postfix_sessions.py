@@ -591,3 +591,32 @@ def test_smtplib(bed: Bed) -> None:
         refused = smtp.sendmail("a@example.org", recipients, "Subject: hello\r\n\r\nbody\r\n")
     assert refused == {"c@example.test": (550, b"5.1.1 who?\n5.1.1 100% unknown")}
     assert bed.delivery().addresses == [b"<b@example.test>"]
+
+
+def test_data_that_another_filter_refuses_may_come_again(bed: Bed) -> None:
+    """The filter before it has taken DATA already, and nothing tells it of the refusal."""
+    filters: list[mp.FilterConnection] = []
+    refusals = 1
+
+    def handle(conn: mp.FilterConnection, event: Event) -> list[mp.Response] | None:
+        nonlocal refusals
+        if isinstance(event, mp.Negotiate):
+            filters.append(conn)
+        if isinstance(event, mp.Data) and conn is filters[1] and refusals:
+            refusals -= 1
+            return [mp.TempFail()]
+        return None
+
+    with bed.filter(handle) as filter_, bed.client("two") as client:
+        client.envelope()
+        client.must(b"451", b"DATA")
+        client.must(b"250", b"RCPT TO:<c@example.test>")
+        client.must(b"354", b"DATA")
+        client.must(b"250", b"Subject: hello\r\n\r\nbody\r\n.")
+        client.quit()
+    first, second = filter_.sessions
+    envelope = ["MailFrom", "RcptTo", "Data", "RcptTo", "Data"]
+    for session in (first, second):
+        at = session.kinds.index("MailFrom")
+        assert session.kinds[at : at + len(envelope)] == envelope
+    assert bed.delivery().addresses == [b"<b@example.test>", b"<c@example.test>"]
