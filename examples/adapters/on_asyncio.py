@@ -7,13 +7,14 @@ call that brought its bytes, without a task or a context switch.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, cast
 
-from ._contract import Event, Limits, Replies, Reply, Service, as_replies, is_over, logger
+from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
 
 
 class Server(Generic[Event, Reply]):
@@ -32,7 +33,11 @@ class Server(Generic[Event, Reply]):
     ) -> None:
         self.service = service
         self.limits = limits or Limits()
-        self.in_thread = in_thread
+        self.workers: ThreadPoolExecutor | None = None
+        if in_thread:
+            refuse_coroutine_function(service)
+            # Started as they are needed. asyncio's own pool has a handful of threads for all.
+            self.workers = ThreadPoolExecutor(self.limits.connections)
         self.sessions: set[_Session[Event, Reply]] = set()
         self.stopping = False
         self._servers: list[asyncio.Server] = []
@@ -50,30 +55,26 @@ class Server(Generic[Event, Reply]):
         for server in self._servers:
             server.close()
         for session in list(self.sessions):
-            session.close_if_idle()
+            session.end_if_idle()
         try:
             async with asyncio.timeout(self.limits.grace):
                 await self._empty.wait()
         except TimeoutError:
             logger.warning("%d connections cut at the end of the grace time", len(self.sessions))
             for session in list(self.sessions):
-                session.transport.abort()
+                session.cut()
             await self._empty.wait()
+        if self.workers is not None:
+            self.workers.shutdown(wait=False)
 
     async def run(self, *listeners: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then stop."""
-        loop = asyncio.get_running_loop()
         told = asyncio.Event()
-        signals = (signal.SIGTERM, signal.SIGINT)
-        for number in signals:
-            loop.add_signal_handler(number, told.set)
-        try:
-            await self.listen(*listeners)
-            await told.wait()
-            await self.stop()
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
+        await self.listen(*listeners)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told.set)
+        await told.wait()
+        await self.stop()
 
     def joined(self, session: _Session[Event, Reply]) -> bool:
         """Take a connection in, if there is room."""
@@ -95,21 +96,17 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
 
     def __init__(self, server: Server[Event, Reply]) -> None:
         self._server = server
-        self._service = server.service
         self._limits = server.limits
-        self._conn = self._service.connect()
+        self._dialogue: Dialogue[Event, Reply]
         self.transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
-        handler = self._service.handler(self._conn)
-        self._call: Callable[[Event], Any] = handler
-        if server.in_thread:
-            self._call = lambda event: self._loop.run_in_executor(None, handler, event)
-        # The handler at work on an event, if it is a coroutine or in a thread.
-        self._work: asyncio.Task[None] | None = None
+        # What the handler has still to bring, if it is a coroutine or in a thread.
+        self._work: asyncio.Future[Any] | None = None
         self._unread = 0
         self._blocked = False
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._alive_timer: asyncio.TimerHandle | None = None
+        self._lost = False
+        self._idle_timer: asyncio.TimerHandle
+        self._alive_timer: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -117,11 +114,14 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
             logger.warning("connection refused: %d are open", len(self._server.sessions))
             self.transport.abort()
             return
-        self._restart_idle_timer()
+        self._dialogue = Dialogue(self._server.service)
+        self._start_idle_timer()
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
-        self._restart_idle_timer()
-        self._conn.receive_data(data)
+        self._idle_timer.cancel()
+        self._start_idle_timer()
+        self._dialogue.receive(data)
         if self._work is None and not self._blocked:
             self._go_on()
         else:
@@ -131,20 +131,14 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
                 self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        self._conn.receive_data(b"")
-        if self._work is not None:
-            # Nobody waits for its reply any more.
-            self._work.cancel()
-        else:
-            self._go_on()
+        self._end()
         return True  # closed by ourselves, once what was in flight has been dealt with
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        for timer in filter(None, (self._idle_timer, self._alive_timer)):
-            timer.cancel()
-        if self._work is not None:
-            self._work.cancel()
-        self._server.left(self)
+        self._lost = True
+        if self in self._server.sessions:
+            self._blocked = False
+            self._end()
 
     def pause_writing(self) -> None:
         self._blocked = True
@@ -154,97 +148,101 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         if self._work is None:
             self._go_on()
 
-    def close_if_idle(self) -> None:
-        """Close between two messages."""
-        if self._work is None and self._conn.idle:
-            self.transport.close()
+    def end_if_idle(self) -> None:
+        """End between two messages."""
+        if self._work is None and self._dialogue.idle:
+            self._end()
+
+    def cut(self) -> None:
+        """End now."""
+        self._dialogue.abandon()
+        self.transport.abort()
+        if self._work is not None:
+            self._work.cancel()
 
     def _go_on(self) -> None:
         """Hand out events for as long as each is handled at once."""
         self._unread = 0
-        while not self.transport.is_closing() and not self._blocked:
-            try:
-                event = self._conn.next_event()
-            except self._service.remote_error as error:
-                self._broken(error)
-                return
-            if event is None:
+        while not self._blocked and not self._dialogue.is_over:
+            event = self._dialogue.next_event()
+            if event is not None:
+                if not self._handled(event):
+                    return
+            elif self._server.stopping and self._dialogue.idle:
+                self._dialogue.receive(b"")
+            else:
                 break
-            if not self._handled(event):
-                return
-            if is_over(self._conn):
-                self.transport.close()
-        if self._server.stopping:
-            self.close_if_idle()
-        self.transport.resume_reading()
+        self._write()
+        if not self._dialogue.is_over:
+            self.transport.resume_reading()
+            return
+        self.transport.close()
+        if self._lost:
+            self._idle_timer.cancel()
+            self._server.left(self)
+
+    def _end(self) -> None:
+        """Nothing more is to come: go on to the connection's end."""
+        self._dialogue.receive(b"")
+        if self._work is None:
+            self._go_on()
+        elif self._server.workers is None:
+            # Nobody waits for its reply any more. A thread can't be cancelled.
+            self._work.cancel()
 
     def _handled(self, event: Event) -> bool:
         """Handle an event; False if that takes longer, and `_go_on` is called afterwards."""
         try:
-            returned = self._call(event)
-            if not inspect.isawaitable(returned):
-                self._answer(event, returned)
-                return True
-        except Exception:
-            self._failed(event)
+            workers = self._server.workers
+            if workers is not None:
+                call = self._dialogue.call_plain
+                self._work = self._loop.run_in_executor(workers, call, event)
+            else:
+                returned = self._dialogue.call(event)
+                if not inspect.isawaitable(returned):
+                    self._dialogue.answer(event, returned)
+                    self._write()
+                    return True
+                self._work = asyncio.ensure_future(returned)
+        except Exception as error:
+            self._dialogue.failed(event, error)
             return True
-        self._work = self._loop.create_task(self._finish(event, returned))
-        self._restart_alive_timer()
+        self._work.add_done_callback(functools.partial(self._finished, event))
+        self._start_alive_timer()
         return False
 
-    async def _finish(self, event: Event, returned: Awaitable[Replies[Reply]]) -> None:
-        try:
-            self._answer(event, await returned)
-        except asyncio.CancelledError:
-            pass  # the peer has gone, and its connection goes on to its end
-        except Exception:
-            self._failed(event)
+    def _finished(self, event: Event, work: asyncio.Future[Any]) -> None:
         self._work = None
-        if self._alive_timer is not None:
-            self._alive_timer.cancel()
+        self._alive_timer.cancel()
+        try:
+            self._dialogue.answer(event, work.result())
+        except asyncio.CancelledError:
+            self._dialogue.receive(b"")  # the peer has gone, or is left
+        except Exception as error:
+            self._dialogue.failed(event, error)
         self._go_on()
 
-    def _answer(self, event: Event, returned: Replies[Reply]) -> None:
-        for reply in as_replies(returned):
-            self.transport.write(self._conn.send(reply))
-        if self._conn.our_turn:
-            raise RuntimeError(f"the handler has given no verdict on {type(event).__name__}")
+    def _write(self) -> None:
+        data = self._dialogue.data_to_send()
+        if data and not self._lost:
+            self.transport.write(data)
 
-    def _failed(self, event: Event) -> None:
-        """The handler has raised, or returned what can't be sent."""
-        logger.exception("the handler has failed at %s", type(event).__name__)
-        if self._conn.our_turn:
-            for reply in self._service.on_error(event):
-                self.transport.write(self._conn.send(reply))
-        if self._conn.our_turn:
-            # No reply is better than a wrong one: the peer has a default of its own.
-            self.transport.close()
-
-    def _broken(self, error: Exception) -> None:
-        logger.warning("connection dropped: %s", error)
-        hint = getattr(error, "hint", None)
-        if hint is not None:
-            self.transport.write(self._conn.send(hint))
-        self.transport.close()
-
-    def _restart_idle_timer(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+    def _start_idle_timer(self) -> None:
         self._idle_timer = self._loop.call_later(self._limits.idle_timeout, self._idle_for_long)
 
     def _idle_for_long(self) -> None:
-        if self._work is not None:
-            self._restart_idle_timer()
-            return
-        logger.info("connection closed: nothing came for %g s", self._limits.idle_timeout)
-        self.transport.close()
+        self._start_idle_timer()
+        if self._blocked or self._dialogue.is_over:
+            self.transport.abort()  # it takes nothing of what is written to it
+        elif self._work is None:
+            logger.info("connection closed: nothing came for %g s", self._limits.idle_timeout)
+            self._end()
 
-    def _restart_alive_timer(self) -> None:
-        interval = self._service.keep_alive_interval
+    def _start_alive_timer(self) -> None:
+        interval = self._server.service.keep_alive_interval
         self._alive_timer = self._loop.call_later(interval, self._still_at_work)
 
     def _still_at_work(self) -> None:
-        reply = self._service.keep_alive(self._conn)
-        if reply is not None:
-            self.transport.write(self._conn.send(reply))
-        self._restart_alive_timer()
+        self._dialogue.keep_alive()
+        self._write()
+        self._start_alive_timer()

@@ -1,0 +1,226 @@
+"""Serve any of the codecs with a thread for each connection, on `socketserver`."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import socket
+import socketserver
+import threading
+from typing import Any, Generic, cast
+
+from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
+
+_POLL_INTERVAL = 0.1  # seconds until an acceptor sees that it is to end
+
+
+class Server(Generic[Event, Reply]):
+    """Serves one service on any number of listening sockets, until it is stopped.
+
+    Handlers are plain functions, which may block; TypeError for a coroutine function. A handler
+    is not told that the MTA has closed before it has returned: no thread can be cancelled.
+    """
+
+    def __init__(self, service: Service[Event, Reply], limits: Limits | None = None) -> None:
+        refuse_coroutine_function(service)
+        self.service = service
+        self.limits = limits or Limits()
+        self.sessions: dict[socket.socket, _Session[Event, Reply]] = {}
+        self.changed = threading.Condition()
+        self.stopping = False
+        self._stopped = threading.Event()
+        self._acceptors: list[_Acceptor[Event, Reply]] = []
+        self._threads: list[threading.Thread] = []
+
+    def listen(self, *listeners: socket.socket) -> None:
+        """Serve on these sockets from now on; they are closed by `stop`."""
+        acceptors = [_Acceptor(self, one) for one in listeners]
+        self._acceptors += acceptors
+        loops = [lambda one=one: one.serve_forever(_POLL_INTERVAL) for one in acceptors]
+        started = [threading.Thread(target=loop) for loop in (self._keep_alive, *loops)]
+        for thread in started:
+            thread.start()
+        self._threads += started
+
+    def stop(self) -> None:
+        """Take no more connections, and let what is under way end within the grace time."""
+        self.stopping = True
+        for acceptor in self._acceptors:
+            acceptor.shutdown()
+            acceptor.server_close()
+        with self.changed:
+            sessions = list(self.sessions.values())
+        for session in sessions:
+            session.end_if_idle()
+        with self.changed:
+            if not self.changed.wait_for(lambda: not self.sessions, self.limits.grace):
+                number = len(self.sessions)
+                logger.warning("%d connections cut at the end of the grace time", number)
+                for session in self.sessions.values():
+                    session.cut()
+                # A handler at work can't be stopped; its thread ends with the program.
+                self.changed.wait_for(lambda: all(one.at_work for one in self.sessions.values()))
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def run(self, *listeners: socket.socket) -> None:
+        """Serve until SIGTERM or SIGINT, then stop. Only the main thread can."""
+        told, tell = socket.socketpair()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        before = [signal.signal(number, lambda *_: tell.send(b"!")) for number in signals]
+        try:
+            self.listen(*listeners)
+            told.recv(1)
+            self.stop()
+        finally:
+            for number, handler in zip(signals, before, strict=True):
+                signal.signal(number, handler)
+            told.close()
+            tell.close()
+
+    def _keep_alive(self) -> None:
+        """The one clock for all that is at work."""
+        while not self._stopped.wait(self.service.keep_alive_interval):
+            with self.changed:
+                sessions = list(self.sessions.values())
+            for session in sessions:
+                session.keep_alive()
+
+
+class _Acceptor(socketserver.ThreadingMixIn, socketserver.BaseServer, Generic[Event, Reply]):
+    """Accepts connections from one listening socket."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, server: Server[Event, Reply], listener: socket.socket) -> None:
+        super().__init__(cast("Any", None), cast("Any", None))
+        self._server = server
+        self._listener = listener
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def get_request(self) -> tuple[Any, Any]:
+        return self._listener.accept()
+
+    def server_close(self) -> None:
+        self._listener.close()
+
+    def verify_request(self, request: Any, _address: object) -> bool:
+        with self._server.changed:
+            count = len(self._server.sessions)
+            if count < self._server.limits.connections:
+                self._server.sessions[request] = _Session(self._server, request)
+                return True
+        logger.warning("connection refused: %d are open", count)
+        return False
+
+    def finish_request(self, request: Any, _address: object) -> None:
+        self._server.sessions[request].converse()
+
+    def shutdown_request(self, request: Any) -> None:
+        request.close()
+        with self._server.changed:
+            self._server.sessions.pop(request, None)
+            self._server.changed.notify_all()
+
+    def handle_error(self, _request: object, _address: object) -> None:
+        logger.exception("a connection is closed")
+
+
+class _Session(Generic[Event, Reply]):
+    """One connection."""
+
+    def __init__(self, server: Server[Event, Reply], connection: socket.socket) -> None:
+        self._server = server
+        self._socket = connection
+        self._socket.settimeout(server.limits.idle_timeout)
+        self._dialogue = Dialogue(server.service)
+        self._state = threading.Lock()  # for these two
+        self.at_work = False
+        self._waiting = False
+        self._output = threading.Lock()  # for the dialogue's output, and for writing it
+        self._lost = False
+
+    def end_if_idle(self) -> None:
+        """End between two messages."""
+        with self._state:
+            if self._waiting and self._dialogue.idle:
+                self._shut(socket.SHUT_RD)
+
+    def cut(self) -> None:
+        """End now, or when the handler has returned."""
+        self._dialogue.abandon()
+        self._shut(socket.SHUT_RDWR)
+
+    def keep_alive(self) -> None:
+        """Say that the handler is at work, if it is, and if that blocks nobody."""
+        if not self._output.acquire(blocking=False):
+            return
+        try:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLOUT)
+            if self.at_work and poll.poll(0):
+                self._dialogue.keep_alive()
+                self._write()
+        finally:
+            self._output.release()
+
+    def converse(self) -> None:
+        """Hand out events and read more, in turn, to the end."""
+        while not self._dialogue.is_over:
+            event = self._dialogue.next_event()
+            if event is not None:
+                self._handle(event)
+            elif not self._dialogue.is_over:
+                self._dialogue.receive(self._read())
+        self._write()
+
+    def _handle(self, event: Event) -> None:
+        self.at_work = True
+        try:
+            try:
+                replies = self._dialogue.call_plain(event)
+            finally:
+                self._output.acquire()
+                self.at_work = False
+            self._dialogue.answer(event, replies)
+        except Exception as error:
+            self._dialogue.failed(event, error)
+        finally:
+            self._write()
+            self._output.release()
+
+    def _read(self) -> bytes:
+        """What comes next; empty for the end, when it takes too long, and when we are to stop."""
+        with self._state:
+            if self._server.stopping and self._dialogue.idle:
+                return b""
+            self._waiting = True
+        try:
+            return self._socket.recv(65536)
+        except TimeoutError:
+            timeout = self._server.limits.idle_timeout
+            logger.info("connection closed: nothing came for %g s", timeout)
+        except OSError:
+            pass
+        finally:
+            with self._state:
+                self._waiting = False
+        return b""
+
+    def _write(self) -> None:
+        data = self._dialogue.data_to_send()
+        if data and not self._lost:
+            try:
+                self._socket.sendall(data)
+            except OSError:
+                self._lost = True
+                self._dialogue.receive(b"")
+
+    def _shut(self, how: int) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(how)

@@ -1,0 +1,209 @@
+"""Serve any of the codecs on trio."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import socket
+from collections.abc import Awaitable
+from typing import Any, Generic
+
+import trio
+
+from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
+
+
+class Server(Generic[Event, Reply]):
+    """Serves one service on any number of listening sockets, until it is stopped.
+
+    With ``in_thread`` the handler, a plain function, runs in a worker thread, so that it may
+    block. Connections are served side by side, the events of one connection in turn.
+    """
+
+    def __init__(
+        self,
+        service: Service[Event, Reply],
+        limits: Limits | None = None,
+        *,
+        in_thread: bool = False,
+    ) -> None:
+        self.service = service
+        self.limits = limits or Limits()
+        self.workers: trio.CapacityLimiter | None = None
+        if in_thread:
+            refuse_coroutine_function(service)
+            # trio's own limit is 40 threads for all.
+            self.workers = trio.CapacityLimiter(self.limits.connections)
+        self.sessions: set[_Session[Event, Reply]] = set()
+        self.stopping = False
+        self._accepting = trio.CancelScope()
+        self._empty = trio.Event()
+
+    async def serve(
+        self,
+        *listeners: socket.socket,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve on these sockets until `stop` is called, and close them then."""
+        streams = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in listeners]
+        async with trio.open_nursery() as nursery:
+            with self._accepting:
+                task_status.started()
+                await trio.serve_listeners(self._serve_one, streams, handler_nursery=nursery)
+            for session in list(self.sessions):
+                session.end_if_idle()
+            with trio.move_on_after(self.limits.grace) as grace:
+                while self.sessions:
+                    await self._empty.wait()
+            if grace.cancelled_caught:
+                number = len(self.sessions)
+                logger.warning("%d connections cut at the end of the grace time", number)
+                nursery.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Take no more connections, and let what is under way end within the grace time."""
+        self.stopping = True
+        self._accepting.cancel()
+
+    async def run(self, *listeners: socket.socket) -> None:
+        """Serve until SIGTERM or SIGINT, then stop."""
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                await nursery.start(
+                    lambda task_status: self.serve(*listeners, task_status=task_status)
+                )
+                async for _ in signals:
+                    break
+                self.stop()
+
+    async def _serve_one(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            if len(self.sessions) >= self.limits.connections:
+                logger.warning("connection refused: %d are open", len(self.sessions))
+                return
+            session = _Session(self, stream)
+            self.sessions.add(session)
+            try:
+                await session.converse()
+            finally:
+                self.sessions.remove(session)
+                if not self.sessions:
+                    self._empty.set()
+                    self._empty = trio.Event()
+
+
+class _Session(Generic[Event, Reply]):
+    """One connection."""
+
+    def __init__(self, server: Server[Event, Reply], stream: trio.SocketStream) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._stream = stream
+        self._dialogue = Dialogue(server.service)
+        # While nothing is under way, and bytes are waited for.
+        self._waiting: trio.CancelScope | None = None
+        self._lost = False
+
+    def end_if_idle(self) -> None:
+        """End between two messages."""
+        if self._waiting is not None and self._dialogue.idle:
+            self._waiting.cancel()
+
+    async def converse(self) -> None:
+        """Hand out events and read more, in turn, to the end."""
+        while not self._dialogue.is_over:
+            event = self._dialogue.next_event()
+            if event is not None:
+                await self._handle(event)
+            elif not self._dialogue.is_over:
+                self._dialogue.receive(await self._read_in_time())
+            await self._write()
+
+    async def _handle(self, event: Event) -> None:
+        work: Awaitable[Any]
+        try:
+            if self._server.workers is not None:
+                work = trio.to_thread.run_sync(
+                    self._dialogue.call_plain,
+                    event,
+                    abandon_on_cancel=True,
+                    limiter=self._server.workers,
+                )
+            else:
+                returned = self._dialogue.call(event)
+                if not inspect.isawaitable(returned):
+                    self._dialogue.answer(event, returned)
+                    return
+                work = returned
+            await self._wait_for(event, work)
+        except Exception as error:
+            self._dialogue.failed(event, error)
+
+    async def _wait_for(self, event: Event, work: Awaitable[Any]) -> None:
+        """Wait for what the handler brings, unless the peer goes."""
+        error: Exception | None = None
+        returned: list[Any] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_meanwhile, nursery.cancel_scope)
+            nursery.start_soon(self._stay_alive)
+            try:
+                returned.append(await work)
+            except Exception as raised:
+                # Not through the nursery, which would wrap it.
+                error = raised
+            nursery.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        for replies in returned:
+            self._dialogue.answer(event, replies)
+
+    async def _read_in_time(self) -> bytes:
+        """What comes next; empty for the end, when it takes too long, and when we are to stop."""
+        if self._server.stopping and self._dialogue.idle:
+            return b""
+        with trio.move_on_after(self._limits.idle_timeout) as self._waiting:
+            data = await self._read()
+        if not self._waiting.cancelled_caught:
+            self._waiting = None
+            return data
+        if not self._server.stopping:
+            logger.info("connection closed: nothing came for %g s", self._limits.idle_timeout)
+        self._waiting = None
+        return b""
+
+    async def _read_meanwhile(self, work: trio.CancelScope) -> None:
+        """See the end of the connection while a handler works; take no more than a little."""
+        unread = 0
+        while unread < self._limits.unread:
+            data = await self._read()
+            self._dialogue.receive(data)
+            unread += len(data)
+            if not data:
+                if self._server.workers is None:
+                    # Nobody waits for its reply any more. A thread can't be cancelled.
+                    work.cancel()
+                return
+
+    async def _stay_alive(self) -> None:
+        while True:
+            await trio.sleep(self._server.service.keep_alive_interval)
+            self._dialogue.keep_alive()
+            with trio.CancelScope(shield=True):  # half a frame would be worse than none
+                await self._write()
+
+    async def _read(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(65536))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    async def _write(self) -> None:
+        data = self._dialogue.data_to_send()
+        if not data or self._lost:
+            return
+        try:
+            with trio.fail_after(self._limits.idle_timeout):
+                await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self._lost = True
+            self._dialogue.receive(b"")
