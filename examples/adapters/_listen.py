@@ -35,6 +35,28 @@ def listen(address: str, *, mode: int = 0o660) -> socket.socket:
     return listener
 
 
+def inherited() -> list[socket.socket]:
+    """The listening sockets that systemd opened for this process, see sd_listen_fds(3)."""
+    meant_for = os.environ.pop("LISTEN_PID", None)
+    count = os.environ.pop("LISTEN_FDS", "0")
+    if meant_for != str(os.getpid()):
+        return []
+    listeners = [socket.socket(fileno=number) for number in range(3, 3 + int(count))]
+    for listener in listeners:
+        listener.set_inheritable(False)
+    return listeners
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where it listens, as an MTA's configuration has it."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
+    is_v6 = listener.family == socket.AF_INET6
+    return f"inet6:[{host}]:{port}" if is_v6 else f"inet:{host}:{port}"
+
+
 def _listen_unix(path: Path, mode: int) -> socket.socket:
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, cast
 
 from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
+from ._listen import address_of
 
 
 class Server(Generic[Event, Reply]):
@@ -70,9 +71,10 @@ class Server(Generic[Event, Reply]):
     async def run(self, *listeners: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then stop."""
         told = asyncio.Event()
-        await self.listen(*listeners)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, told.set)
+        await self.listen(*listeners)
+        logger.info("listening on %s", ", ".join(map(address_of, listeners)))
         await told.wait()
         await self.stop()
 
@@ -103,8 +105,7 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         # What the handler has still to bring, if it is a coroutine or in a thread.
         self._work: asyncio.Future[Any] | None = None
         self._unread = 0
-        self._blocked = False
-        self._lost = False
+        self._blocked = self._lost = False
         self._idle_timer: asyncio.TimerHandle
         self._alive_timer: asyncio.TimerHandle
 

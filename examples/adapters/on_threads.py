@@ -11,6 +11,7 @@ import threading
 from typing import Any, Generic, cast
 
 from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
+from ._listen import address_of
 
 _POLL_INTERVAL = 0.1  # seconds until an acceptor sees that it is to end
 
@@ -72,6 +73,7 @@ class Server(Generic[Event, Reply]):
         before = [signal.signal(number, lambda *_: tell.send(b"!")) for number in signals]
         try:
             self.listen(*listeners)
+            logger.info("listening on %s", ", ".join(map(address_of, listeners)))
             told.recv(1)
             self.stop()
         finally:

@@ -11,6 +11,7 @@ from typing import Any, Generic
 import trio
 
 from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
+from ._listen import address_of
 
 
 class Server(Generic[Event, Reply]):
@@ -72,6 +73,7 @@ class Server(Generic[Event, Reply]):
                 await nursery.start(
                     lambda task_status: self.serve(*listeners, task_status=task_status)
                 )
+                logger.info("listening on %s", ", ".join(map(address_of, listeners)))
                 async for _ in signals:
                     break
                 self.stop()

@@ -12,12 +12,13 @@ from ._contract import Handler, Replies, Service
 
 MilterEvent: TypeAlias = mp.Command | mp.ConnectionClosed
 MilterReplies: TypeAlias = Replies[mp.Response]
+MilterHandler: TypeAlias = Handler[MilterEvent, mp.Response]
 
 TRY_AGAIN: Final = mp.TempFail()
 
 
 def milter(
-    session: Callable[[mp.FilterConnection], Handler[MilterEvent, mp.Response]],
+    session: Callable[[mp.FilterConnection], MilterHandler],
     wants: mp.Wants,
     *,
     on_error: mp.Verdict | None = TRY_AGAIN,
@@ -31,7 +32,7 @@ def milter(
     end of a message, the MTA is told that it does.
     """
 
-    def handler(connection: Any) -> Handler[MilterEvent, mp.Response]:
+    def handler(connection: Any) -> MilterHandler:
         conn = cast("mp.FilterConnection", connection)
         handle = session(conn)
 

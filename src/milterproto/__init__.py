@@ -48,6 +48,7 @@ from ._events import (
 from ._flags import ALL_ACTIONS, ALL_STEPS, Actions, Stage, Steps
 from ._negotiation import ALL_EVENTS, OptionalEvent, Wants, negotiate, offer
 from ._state import State
+from ._wire import encode_response
 
 __version__ = "0.1.0"
 
@@ -107,6 +108,7 @@ __all__ = [
     "Unknown",
     "Verdict",
     "Wants",
+    "encode_response",
     "negotiate",
     "offer",
 ]

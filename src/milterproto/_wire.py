@@ -447,7 +447,12 @@ def encode_command(event: Command, limit: int = MAX_PACKET) -> bytes:
 
 
 def encode_response(event: Response, limit: int = MAX_PACKET) -> bytes:
-    """The frame for a response, or several for a long ReplaceBody."""
+    """The frame for a response, or several for a long ReplaceBody.
+
+    `FilterConnection.send` does this, and looks at the state as well. Alone it checks what a
+    program reads from its settings, before there is a connection: LocalProtocolError for what
+    could never be sent. ``limit`` is the largest payload that the MTA takes, in bytes.
+    """
     try:
         if type(event) is ReplaceBody:
             # The MDS bits do not enlarge body packets: libmilter splits here all the same.

@@ -521,25 +521,20 @@ def test_a_peer_that_reads_nothing_is_dropped(tmp_path: Path, host: Host) -> Non
 def test_a_signal_stops_the_server(tmp_path: Path, number: signal.Signals, host: Host) -> None:
     """systemd sends SIGTERM, a terminal SIGINT."""
     program = f"""
-import asyncio, sys, trio
+import asyncio, trio
 import milterproto as mp
 from adapters import on_{host.name}
 from adapters._listen import listen
 from adapters.services import milter
 
-async def main():
-    await server().run(listener)
-
-def server():
-    return on_{host.name}.Server(milter(lambda _: print, mp.Wants()))
-
+server = on_{host.name}.Server(milter(lambda _: print, mp.Wants()))
 listener = listen("unix:{tmp_path}/filter")
 print("listening", flush=True)
 """
     program += {
-        "asyncio": "asyncio.run(main())",
-        "trio": "trio.run(main)",
-        "threads": "server().run(listener)",
+        "asyncio": "asyncio.run(server.run(listener))",
+        "trio": "trio.run(server.run, listener)",
+        "threads": "server.run(listener)",
     }[host.name]
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=EXAMPLES, stdout=subprocess.PIPE, text=True

@@ -1,0 +1,72 @@
+"""A milter filter that refuses recipients named in a list, each with a reply of its own.
+
+A line of the list is an address, or a domain behind an @, and the reply to the client:
+
+    # sales has moved, and one mailbox is full
+    @sales.example.test   550 5.1.6 Sales has moved, see www.example.test/contact
+    ann@example.test      452 4.2.2 Mailbox full
+
+550 and 5yz mean never, 450 and 4yz not now. An address goes before its domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapters.run import arguments, serve
+from adapters.services import MilterEvent, MilterHandler, MilterReplies, milter
+
+import milterproto as mp
+
+# The end of a message comes as well, and is let pass.
+WANTS = mp.Wants(events={mp.RcptTo}, replies={mp.RcptTo})
+
+
+def parse_list(text: str) -> dict[bytes, mp.ReplyCode]:
+    """The replies by address; ValueError says what is wrong, and in which line."""
+    replies = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            address, code, enhanced, text = line.split(maxsplit=3)
+            reply = mp.ReplyCode.text(int(code), enhanced, text)
+            mp.encode_response(reply)  # better refused here than at the first recipient
+        except mp.LocalProtocolError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        except ValueError:
+            raise ValueError(f"line {number} is not like this: a@b.c 550 5.1.1 Reason") from None
+        replies[address.lower().encode()] = reply
+    return replies
+
+
+def session(conn: mp.FilterConnection, replies: Mapping[bytes, mp.ReplyCode]) -> MilterHandler:
+    """What handles the events of one connection."""
+
+    def handle(event: MilterEvent) -> MilterReplies:
+        if not isinstance(event, mp.RcptTo):
+            return None
+        # What the client wrote may lack the brackets, or have a route in them; the macro is
+        # the address that the MTA made of it.
+        address = conn.macros.get(b"{rcpt_addr}", event.recipient.strip(b"<>")).lower()
+        _, at, domain = address.rpartition(b"@")
+        return replies.get(address) or replies.get(at + domain)
+
+    return handle
+
+
+def main() -> None:
+    """Read the command line and the list, and serve."""
+    parser = arguments(__doc__)
+    parser.add_argument("list", type=Path, help="the file with the list")
+    options = parser.parse_args()
+    try:
+        replies = parse_list(options.list.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{options.list}: {error}") from None
+    serve(milter(lambda conn: session(conn, replies), WANTS), options)
+
+
+if __name__ == "__main__":
+    main()
