@@ -126,6 +126,7 @@ def command_of(service: Path) -> list[str]:
     return [sys.executable, str(EXAMPLES / Path(script).name), *arguments]
 
 
+@pytest.mark.interop
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.stem)
 def test_systemd_finds_no_fault_with_the_units(
     service: Path, tmp_path: Path, require_program: Callable[[str, str], Path]
@@ -147,6 +148,7 @@ def test_systemd_finds_no_fault_with_the_units(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.interop
 @pytest.mark.parametrize("adapter", ["asyncio", "trio", "threads"])
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.stem)
 def test_a_socket_from_systemd(

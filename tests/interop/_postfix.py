@@ -76,6 +76,8 @@ error unix - - n - - error
 retry unix - - n - - error
 showq unix n - n - - showq
 tlsmgr unix - - n 1000? 1 tlsmgr
+anvil unix - - n - 1 anvil
+pickup unix n - n 60 1 pickup
 """
 
 
@@ -96,7 +98,7 @@ class Postfix:
 
     ``program`` is the postfix command, whose siblings stand beside it. ``root`` is an empty
     directory that every user can reach. ``services`` gives the ``main.cf`` settings of each
-    smtpd service by the service's name.
+    smtpd service by the service's name, ``settings`` those of all the rest.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Postfix:
         root: Path,
         sink_port: int,
         services: Mapping[str, Mapping[str, str]],
+        settings: Mapping[str, str],
     ) -> None:
         self.root = root
         self.config = root / "etc"
@@ -112,6 +115,7 @@ class Postfix:
         self._programs = program.parent
         self._sink_port = sink_port
         self._services = services
+        self._settings = settings
         self._lines: list[str] = []
         self._more = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
@@ -147,6 +151,7 @@ class Postfix:
             command_directory=self._run("postconf", "-dh", "command_directory").strip(),
             daemon_directory=self._run("postconf", "-dh", "daemon_directory").strip(),
         )
+        main += "".join(f"{name} = {value}\n" for name, value in self._settings.items())
         self.ports = {name: free_port() for name in self._services}
         master = _MASTER_CF
         for name, settings in self._services.items():
@@ -243,6 +248,16 @@ class Postfix:
         while not wanted(self.queue()):
             self.wait_for_log("", since=position)
             position = self.log_position
+
+    def sendmail(self, sender: str, recipient: str, content: bytes) -> None:
+        """Mail from this machine: no SMTP, lines that end in LF."""
+        subprocess.run(
+            [self._programs / "sendmail", "-C", self.config, "-i", "-f", sender, recipient],
+            input=content,
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
 
     def delete(self, queue_id: str) -> None:
         """Remove one message from the queue, or ``ALL``."""

@@ -14,7 +14,7 @@ from typing import Self
 import milterproto as mp
 
 from ._filters import Answers, Filter, FilterServer, Handler, Serve, answering
-from ._postfix import PATIENCE, Postfix
+from ._postfix import PATIENCE, Postfix, free_port
 from ._postfix_client import Client
 from ._sink import Delivery, Sink
 
@@ -25,7 +25,9 @@ class Bed:
     """One Postfix for all tests, with several SMTP ports.
 
     ``v6``, ``v4``, ``v3`` and ``v2`` differ in milter_protocol; ``inet`` reaches the filter by
-    TCP; ``xclient`` takes XCLIENT; ``tls`` offers STARTTLS.
+    TCP; ``xclient`` takes XCLIENT; ``tls`` offers STARTTLS. Those are for the filter that `filter`
+    puts there. The services that begin with ``other`` are for whatever program a test starts on
+    the socket ``other``, and local mail is, too.
     """
 
     def __init__(self, program: Path) -> None:
@@ -63,8 +65,33 @@ class Bed:
                 "smtpd_tls_security_level": "may",
                 "smtpd_tls_chain_files": str(certificate),
             }
+            self.other = root / "other"
+            self.other_too = root / "other-too"
+            self.dkim_port = free_port()
+            other = f"unix:{self.other}"
+            services["other"] = {"smtpd_milters": other}
+            services["other-tls"] = {**services["tls"], "smtpd_milters": other}
+            services["other-twice"] = {"smtpd_milters": f"{other}, unix:{self.other_too}"}
+            services["other-dkim"] = {"smtpd_milters": f"{other}, inet:127.0.0.1:{self.dkim_port}"}
+            # What {client_connections} tells, anvil counts, but only where there is a limit.
+            services["other-counted"] = {
+                "smtpd_milters": other,
+                "smtpd_client_connection_count_limit": "200",
+                "smtpd_client_event_limit_exceptions": "",
+            }
+            for action in ("accept", "reject", "quarantine"):
+                services[f"other-{action}"] = {
+                    "smtpd_milters": other,
+                    "milter_default_action": action,
+                }
             self.postfix = self._cleanup.enter_context(
-                Postfix(self._program, root, self.sink.port, services)
+                Postfix(
+                    self._program,
+                    root,
+                    self.sink.port,
+                    services,
+                    {"non_smtpd_milters": other},
+                )
             )
             self._cleanup = self._cleanup.pop_all()
         return self

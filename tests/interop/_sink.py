@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import socketserver
 import threading
 from typing import Final, Self
@@ -45,6 +46,18 @@ class Delivery:
     def body(self) -> bytes:
         """What follows the empty line."""
         return self.content.partition(b"\r\n\r\n")[2]
+
+    @property
+    def without_received(self) -> bytes:
+        """The content as it should be, to the byte, but for the MTA's own Received header.
+
+        That is all that Postfix adds to a message that has From, Date and Message-Id: Return-Path
+        is for the last MTA, and a header is folded only by who writes it.
+        """
+        received = rb"(?m)^Received: (?:from|by)[^\r]*(?:\r\n[ \t][^\r]*)*\r\n"
+        content, count = re.subn(received, b"", self.content)
+        assert count == 1, self.content
+        return content
 
     def values(self, name: bytes) -> list[bytes]:
         """The raw values of the headers of that name, in order."""
