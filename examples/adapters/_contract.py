@@ -28,7 +28,7 @@ class Connection(Protocol[Event_co, Reply_contra]):
 
     @property
     def state(self) -> enum.Enum:
-        """Among others CLOSED and FAILED."""
+        """CLOSED once nothing more can come."""
 
     @property
     def our_turn(self) -> bool:
@@ -111,7 +111,8 @@ class Dialogue(Generic[Event, Reply]):
         self._service = service
         self._conn = service.connect()
         self._ended = False
-        self._abandoned = False
+        # Nothing more can come: write what is left, and close.
+        self.is_over = False
         self._output: list[bytes] = []
         self._handler: Handler[Event, Reply]
         try:
@@ -119,11 +120,6 @@ class Dialogue(Generic[Event, Reply]):
         except Exception:
             logger.exception("a connection is closed: no handler could be made for it")
             self.abandon()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more can come: write what is left, and close."""
-        return self._abandoned or self._conn.state.name in ("CLOSED", "FAILED")
 
     @property
     def idle(self) -> bool:
@@ -138,18 +134,22 @@ class Dialogue(Generic[Event, Reply]):
 
     def abandon(self) -> None:
         """The handler gets no more events."""
-        self._abandoned = True
+        self.is_over = True
 
     def next_event(self) -> Event | None:
         """The next event for the handler; None if there is none, or the peer is talking rubbish."""
         try:
-            return self._conn.next_event()
+            event = self._conn.next_event()
         except self._service.remote_error as error:
             logger.warning("connection dropped: %s", error)
             hint = getattr(error, "hint", None)
             if hint is not None:
                 self._output.append(self._conn.send(hint))
+            self.is_over = True
             return None
+        if event is None and self._conn.state.name == "CLOSED":
+            self.is_over = True  # and the handler has heard of it
+        return event
 
     def call(self, event: Event) -> Replies[Reply] | Awaitable[Replies[Reply]]:
         """Call the handler."""

@@ -72,12 +72,19 @@ def at(kind: type, reply: Any) -> Handler:
 def test_messages_on_one_connection(tmp_path: Path, host: Host) -> None:
     """A plain function, edits and a verdict, twice."""
     edits = [mp.AddHeader(b"A", b"b"), mp.Accept()]
-    with serving(host, service(at(mp.EndOfMessage, lambda: edits)), tmp_path) as bench:
+    seen: list[Any] = []
+
+    def handle(event: Any) -> Any:
+        seen.append(event)
+        return edits if isinstance(event, mp.EndOfMessage) else None
+
+    with serving(host, service(handle), tmp_path) as bench:
         mta = bench.connect()
         for _ in range(2):
             assert mta.say(*MESSAGE, mp.EndOfMessage()) == edits
         mta.say(mp.Quit())
         assert mta.is_closed()
+    assert seen[-2:] == [mp.Quit(), mp.ConnectionClosed()]
 
 
 @any_host
