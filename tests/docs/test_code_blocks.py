@@ -1,8 +1,8 @@
 """Every code block of the documentation does what it says.
 
 The Python blocks of one page run from top to bottom in one namespace, as a reader would type
-them. A block with `>>>` is a doctest. A block that calls `asyncio.run(` is a whole program: it
-names its file under examples/ in a comment on the first line and may not differ from it.
+them. A block with `>>>` is a doctest. A block that calls `asyncio.run(`, or begins with the name
+of a file under examples/ in a comment, is a whole program: it may not differ from that file.
 
 The blocks are found with a CommonMark parser and not with a test plug-in that looks for the
 languages it knows, so that a block in any other language is a failure and not passed over.
@@ -60,7 +60,9 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def is_program(block: Block) -> bool:
-    return block.language == "python" and PROGRAM in block.code
+    return block.language == "python" and (
+        PROGRAM in block.code or block.code.startswith("# examples/")
+    )
 
 
 def run(block: Block, namespace: dict[str, object]) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,7 @@ def test_a_thread_hears_of_the_end_afterwards(
         mta.send(mp.EndOfMessage())
         assert begun.wait(PATIENCE)
         mta.socket.close()
+        assert not closed.wait(0.1)  # as long as a wrong adapter needs to tell of it
         enough.set()
         assert closed.wait(PATIENCE)
     assert order == ["end of message", "closed"]
@@ -448,6 +450,16 @@ def test_an_idle_connection_is_closed(
         assert mta.is_closed()
     assert seen[-1] == mp.ConnectionClosed()
     assert "nothing came for 0.05 s" in caplog.text
+
+
+@any_host
+def test_a_connection_that_talks_is_not_idle(tmp_path: Path, host: Host) -> None:
+    """However long it has been open."""
+    with serving(host, service(go_on), tmp_path, Limits(idle_timeout=0.3)) as bench:
+        mta = bench.connect()
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            assert mta.say(mp.Helo(b"again.test")) == [mp.Continue()]
 
 
 @any_host

@@ -15,24 +15,23 @@ from ._postfix import PATIENCE
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+def on_socket(path: Path) -> tuple[str, ...]:
+    """The options to listen there; Postfix connects as a user of its own."""
+    return "--listen", f"unix:{path}", "--mode", "666"
+
+
 class Program:
     """A running filter; ``log`` has its lines once it has ended.
 
     At the end it is told to stop by SIGTERM, unless it was killed, and must do so in order.
     """
 
-    def __init__(self, script: str, listen: Path, *arguments: str | Path) -> None:
+    def __init__(self, script: str, *arguments: str | Path) -> None:
         self.log: list[str] = []
         self._listening = threading.Event()
         self._killed = False
         self._process = subprocess.Popen(
-            # Postfix connects as a user of its own.
-            [
-                sys.executable,
-                EXAMPLES / script,
-                *("--listen", f"unix:{listen}", "--mode", "666"),
-                *arguments,
-            ],
+            [sys.executable, EXAMPLES / script, *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONWARNINGS": "error"},

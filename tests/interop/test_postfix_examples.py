@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ._postfix_bed import Bed
-from ._program import Program
+from ._program import Program, on_socket
 
 any_adapter = pytest.mark.parametrize(
     "adapter",
@@ -33,7 +33,7 @@ def test_tag_mail(bed: Bed, adapter: list[str]) -> None:
     client_header = (
         b"X-Client: mta.test; client=[127.0.0.1]; helo=client.test;\r\n\tconnections=%d\r\n"
     )
-    with Program("tag_mail.py", bed.other, *adapter):
+    with Program("tag_mail.py", *on_socket(bed.other), *adapter):
         with bed.client("other-counted") as first, bed.client("other-counted") as second:
             for client in (first, second):
                 content = b"Subject: Lunch?\r\nX-Client: forged\r\n" + REST + b"\r\n.At noon.\r\n"
@@ -60,7 +60,7 @@ def test_refuse_recipients(bed: Bed, adapter: list[str], tmp_path: Path) -> None
         "full@example.test 452 4.2.2 Mailbox full, 100%\n"
         "@gone.example.test 550 5.1.6 Moved to www.example.test\n"
     )
-    with Program("refuse_recipients.py", bed.other, *adapter, listed):
+    with Program("refuse_recipients.py", *on_socket(bed.other), *adapter, listed):
         with bed.client("other") as client:
             client.must(b"250", b"MAIL FROM:<a@example.org>")
             full = client.command(b"RCPT TO:<Full@Example.test>")
@@ -81,7 +81,7 @@ def test_check_body(bed: Bed, adapter: list[str]) -> None:
     """One message is blackened, one is held, one passes as it is."""
     number = rb"\b\d{4} \d{4} \d{4} \d{4}\b".decode()
     options = ["--blacken", number, "--hold", "strictly confidential"]
-    with Program("check_body.py", bed.other, *adapter, *options) as program:
+    with Program("check_body.py", *on_socket(bed.other), *adapter, *options) as program:
         with bed.client("other") as client:
             body = b"My card is 1234 5678 9012 3456.\r\n.\xe4\r\n"
             assert client.message(REST + b"\r\n" + body).startswith(b"250 ")
@@ -103,7 +103,7 @@ def test_check_body(bed: Bed, adapter: list[str]) -> None:
 @any_adapter
 def test_local_mail(bed: Bed, adapter: list[str]) -> None:
     """What is sent on the machine itself goes through non_smtpd_milters."""
-    with Program("tag_mail.py", bed.other, *adapter):
+    with Program("tag_mail.py", *on_socket(bed.other), *adapter):
         content = b"Subject: cron\n" + REST.replace(b"\r\n", b"\n") + b"\ndone\n"
         bed.postfix.sendmail("root@example.org", "b@example.test", content)
         delivery = bed.delivery()

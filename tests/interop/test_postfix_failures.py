@@ -11,7 +11,7 @@ import pytest
 from ._postfix import PATIENCE
 from ._postfix_bed import Bed
 from ._postfix_client import Client
-from ._program import Program
+from ._program import Program, on_socket
 
 any_adapter = pytest.mark.parametrize("adapter", ["asyncio", "trio", "threads"])
 
@@ -23,7 +23,7 @@ TRY_AGAIN = b"451 4.7.1 Service unavailable - try again later"
 
 
 def tagger(bed: Bed, adapter: str) -> Program:
-    return Program("tag_mail.py", bed.other, "--adapter", adapter)
+    return Program("tag_mail.py", *on_socket(bed.other), "--adapter", adapter)
 
 
 def until_killed(client: Client, moment: str, kill: Callable[[], None]) -> bytes:
