@@ -29,7 +29,10 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 PROGRAM = "asyncio.run("
 # Sphinx or a browser makes something of these, or nobody does.
 NOT_RUN = {"text", "{toctree}"}
-COMMANDS = {"apt-get", "cd", "git", "make", "pip", "postconf", "postfix", "python", "swaks"}
+COMMANDS = {
+    *("apt-get", "cd", "cp", "git", "make", "pip", "postconf", "postfix", "python", "swaks"),
+    "systemctl",
+}
 
 
 @attrs.frozen

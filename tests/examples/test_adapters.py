@@ -416,6 +416,20 @@ def test_reading_stops_while_events_are_undelivered(tmp_path: Path, host: Host) 
 
 
 @any_host
+def test_a_peer_that_does_not_read_is_not_read_from(tmp_path: Path, host: Host) -> None:
+    """Its replies would fill our memory."""
+    long = mp.ReplyCode.text(550, "5.7.1", "x" * 900)
+    handle = at(mp.MailFrom, lambda: long)
+    with serving(host, service(handle), tmp_path, Limits(grace=0.05)) as bench:
+        mta = bench.connect()
+        flood = memoryview((mta.conn.send(MAIL) + b"\0\0\0\x01A") * 100_000)
+        sent = 0
+        while sent < len(flood) and select.select([], [mta.socket], [], 0.1)[1]:
+            sent += mta.socket.send(flood[sent : sent + 4096])
+        assert sent < len(flood) // 2
+
+
+@any_host
 def test_one_connection_too_many_is_closed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
 ) -> None:
@@ -511,6 +525,29 @@ def test_a_coroutine_is_cancelled_at_the_end_of_the_grace_time(tmp_path: Path, h
         assert begun.wait(PATIENCE)
         bench.stop()
         assert cancelled.wait(PATIENCE)
+
+
+@any_blocking
+def test_a_stop_does_not_wait_for_a_thread(
+    tmp_path: Path, host: Host, options: dict[str, Any]
+) -> None:
+    """Nobody can end it; the connection is cut all the same."""
+    begun, enough = threading.Event(), threading.Event()
+
+    def handle(event: Any) -> None:
+        if isinstance(event, mp.MailFrom):
+            begun.set()
+            assert enough.wait(PATIENCE)
+
+    try:
+        with serving(host, service(handle), tmp_path, Limits(grace=0.05), **options) as bench:
+            mta = bench.connect()
+            mta.send(MAIL)
+            assert begun.wait(PATIENCE)
+            bench.stop()
+            assert mta.is_closed()
+    finally:
+        enough.set()
 
 
 @any_host

@@ -1,11 +1,12 @@
 """The sockets that adapters listen on."""
 
+import os
 import socket
 import stat
 from pathlib import Path
 
 import pytest
-from adapters._listen import listen
+from adapters._listen import address_of, inherited, listen
 
 
 def test_a_unix_socket_has_the_mode_asked_for(tmp_path: Path) -> None:
@@ -61,3 +62,19 @@ def test_other_addresses_are_refused(address: str) -> None:
     """With a message that says what is wanted."""
     with pytest.raises(ValueError, match="is not unix:/path"):
         listen(address)
+
+
+def test_sockets_meant_for_another_process_are_let_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child of a unit inherits the variables, but not the sockets; nor do its own children."""
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    assert inherited() == []
+    assert "LISTEN_FDS" not in os.environ
+    assert inherited() == []
+
+
+@pytest.mark.parametrize("address", ["inet:127.0.0.1:", "inet6:[::1]:"])
+def test_an_address_is_said_as_it_was_given(address: str) -> None:
+    """But for the port that the kernel chose."""
+    with listen(address + "0") as listener:
+        assert address_of(listener) == f"{address}{listener.getsockname()[1]}"

@@ -169,17 +169,3 @@ def test_a_socket_from_systemd(
     log = "".join(rest)
     assert f"listening on unix:{path}" in log
     assert log.endswith("INFO: stopped\n")
-
-
-def test_sockets_meant_for_another_process_are_let_alone(tmp_path: Path) -> None:
-    """A child of a unit inherits the variables, but not the sockets."""
-    path = tmp_path / "filter"
-    with running(
-        sys.executable,
-        EXAMPLES / "tag_mail.py",
-        "--listen",
-        f"unix:{path}",
-        LISTEN_FDS="1",
-        LISTEN_PID="1",
-    ) as (first, _):
-        assert "listening on unix:" in first[0]

@@ -113,3 +113,16 @@ def test_local_mail(bed: Bed, adapter: list[str]) -> None:
         b" mta.test; client=localhost [127.0.0.1]; helo=localhost"
     ]
     assert delivery.body == b"done\r\n"
+
+
+@any_adapter
+def test_the_filter_of_the_tutorial(bed: Bed, adapter: list[str]) -> None:
+    """It does what the page says of it."""
+    with Program("tutorial.py", *on_socket(bed.other), *adapter):
+        with bed.client("other") as client:
+            refusal = client.command(b"MAIL FROM:<joe@Spam.example>")
+            assert refusal == b"550 5.7.1 We take no mail from spam.example"
+            assert client.message(REST + b"\r\nHello\r\n").startswith(b"250 ")
+            client.quit()
+        delivery = bed.delivery()
+    assert delivery.without_received == REST + b"X-Body-Size: 7\r\n\r\nHello\r\n"
