@@ -53,6 +53,8 @@ smtpd_hard_error_limit = 1000
 smtpd_client_connection_count_limit = 0
 # Postfix waits a second a message when more come in than go out.
 in_flow_delay = 0
+# There is no scache here.
+smtp_connection_cache_on_demand = no
 # A recipient refused by Postfix itself.
 smtpd_recipient_restrictions = check_recipient_access inline:{{
     {{ unwanted@example.test = 550 5.7.1 Not wanted }} }}
@@ -78,6 +80,9 @@ showq unix n - n - - showq
 tlsmgr unix - - n 1000? 1 tlsmgr
 anvil unix - - n - 1 anvil
 pickup unix n - n 60 1 pickup
+    -o cleanup_service_name=cleanup-local
+cleanup-local unix n - n - 0 cleanup
+    -o { non_smtpd_milters = $local_milters }
 """
 
 

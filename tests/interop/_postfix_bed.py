@@ -69,6 +69,11 @@ class Bed:
             self.other_too = root / "other-too"
             self.dkim_port = free_port()
             other = f"unix:{self.other}"
+            # Where non_smtpd_milters is set, which is the socket ``other``.
+            services["local-too"] = {
+                "smtpd_milters": address,
+                "cleanup_service_name": "cleanup-local",
+            }
             services["other"] = {"smtpd_milters": other}
             services["other-tls"] = {**services["tls"], "smtpd_milters": other}
             services["other-twice"] = {"smtpd_milters": f"{other}, unix:{self.other_too}"}
@@ -90,7 +95,7 @@ class Bed:
                     root,
                     self.sink.port,
                     services,
-                    {"non_smtpd_milters": other},
+                    {"local_milters": other},
                 )
             )
             self._cleanup = self._cleanup.pop_all()

@@ -112,6 +112,8 @@ class Sink:
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
+            # With the usual 5, some of Postfix's clients wait for ever when many come at once.
+            request_queue_size = 128
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]

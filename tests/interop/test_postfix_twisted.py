@@ -17,6 +17,8 @@ REST = (
 
 @pytest.fixture
 def program(bed: Bed) -> Iterator[Program]:
+    # Twisted replaces no stale socket but its own.
+    bed.other.unlink(missing_ok=True)
     with Program("twisted_filter.py", f"unix:{bed.other}:mode=666") as running:
         yield running
 

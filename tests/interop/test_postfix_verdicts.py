@@ -104,6 +104,15 @@ def test_discard(bed: Bed, stage: type[mp.Command]) -> None:
     assert kinds == [*START, *up_to(stage), *MESSAGE, "Quit", "ConnectionClosed"]
 
 
+@pytest.mark.parametrize("stage", [mp.MailFrom, mp.RcptTo], ids=name)
+def test_discard_leads_to_the_filters_of_local_mail(bed: Bed, stage: type[mp.Command]) -> None:
+    """Where there are any: here, one that can't be reached."""
+    bed.other.unlink(missing_ok=True)
+    with bed.filter({stage: [mp.Discard()]}), bed.client("local-too") as client:
+        assert client.walk()["content"] == REFUSALS[1][1]
+        client.quit()
+
+
 @pytest.mark.parametrize(
     ("verdict", "greeting", "reply"),
     [
