@@ -77,8 +77,11 @@ def _remove_stale(path: Path) -> None:
     if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)  # a program that is too busy to accept is alive
         try:
             probe.connect(str(path))
+        except (TimeoutError, BlockingIOError):
+            pass
         except ConnectionRefusedError:
             path.unlink()
 

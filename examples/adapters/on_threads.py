@@ -60,8 +60,11 @@ class Server(Generic[Event, Reply]):
                 logger.warning("%d connections cut at the end of the grace time", number)
                 for session in self.sessions.values():
                     session.cut()
-                # A handler at work can't be stopped; its thread ends with the program.
-                self.changed.wait_for(lambda: all(one.at_work for one in self.sessions.values()))
+                # They end at once, but for those in the user's code, which can't be stopped:
+                # their threads end with the program.
+                self.changed.wait_for(
+                    lambda: all(one.at_work for one in self.sessions.values()), timeout=1
+                )
         self._stopped.set()
         for thread in self._threads:
             thread.join()
@@ -100,6 +103,8 @@ class _Acceptor(socketserver.ThreadingMixIn, socketserver.BaseServer, Generic[Ev
     def __init__(self, server: Server[Event, Reply], listener: socket.socket) -> None:
         super().__init__(cast("Any", None), cast("Any", None))
         self._server = server
+        # A client that has gone again must not leave us waiting for the next one.
+        listener.settimeout(0)
         self._listener = listener
 
     def fileno(self) -> int:
@@ -140,7 +145,8 @@ class _Session(Generic[Event, Reply]):
         self._server = server
         self._socket = connection
         self._socket.settimeout(server.limits.idle_timeout)
-        self._dialogue = Dialogue(server.service)
+        self._dialogue: Dialogue[Event, Reply]
+        self._is_cut = False
         self._state = threading.Lock()  # for these two
         self.at_work = False
         self._waiting = False
@@ -155,7 +161,7 @@ class _Session(Generic[Event, Reply]):
 
     def cut(self) -> None:
         """End now, or when the handler has returned."""
-        self._dialogue.abandon()
+        self._is_cut = True
         self._shut(socket.SHUT_RDWR)
 
     def keep_alive(self) -> None:
@@ -163,17 +169,20 @@ class _Session(Generic[Event, Reply]):
         if not self._output.acquire(blocking=False):
             return
         try:
-            poll = select.poll()
-            poll.register(self._socket, select.POLLOUT)
-            if self.at_work and poll.poll(0):
-                self._dialogue.keep_alive()
-                self._write()
+            if self.at_work:  # and so it stays, for its end needs the lock
+                poll = select.poll()
+                poll.register(self._socket, select.POLLOUT)
+                if poll.poll(0):
+                    self._dialogue.keep_alive()
+                    self._write()
         finally:
             self._output.release()
 
     def converse(self) -> None:
         """Hand out events and read more, in turn, to the end."""
-        while not self._dialogue.is_over:
+        # Here and not before: the user's own code should hold up no other connection.
+        self._dialogue = Dialogue(self._server.service)
+        while not (self._dialogue.is_over or self._is_cut):
             event = self._dialogue.next_event()
             if event is not None:
                 self._handle(event)

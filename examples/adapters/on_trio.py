@@ -87,6 +87,9 @@ class Server(Generic[Event, Reply]):
             self.sessions.add(session)
             try:
                 await session.converse()
+            except Exception:
+                # Not to the nursery, which would end all the others.
+                logger.exception("a connection is closed")
             finally:
                 self.sessions.remove(session)
                 if not self.sessions:

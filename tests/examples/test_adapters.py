@@ -286,6 +286,29 @@ def test_a_handler_that_can_not_be_made(
 
 
 @any_host
+def test_a_codec_that_fails_ends_its_own_connection_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
+) -> None:
+    """That must not happen, and when it does the others go on."""
+
+    class Faulty(mp.FilterConnection):
+        def next_event(self) -> Any:
+            event = super().next_event()
+            if isinstance(event, mp.RcptTo):
+                raise ZeroDivisionError
+            return event
+
+    with serving(host, service(go_on, connect=Faulty), tmp_path) as bench:
+        good, bad = bench.connect(), bench.connect()
+        good.say(MAIL)
+        bad.say(MAIL)
+        bad.send(RCPT)
+        assert bad.is_closed()
+        assert good.say(mp.Abort(), MAIL) == [mp.Continue()]
+    assert "ZeroDivisionError" in caplog.text
+
+
+@any_host
 def test_one_broken_connection_never_disturbs_another(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
 ) -> None:
