@@ -24,6 +24,8 @@ def listen(address: str, *, mode: int = 0o660) -> socket.socket:
     host, _, port = rest.rpartition(":")
     if family not in ("inet", "inet6") or not host or not port.isdecimal():
         raise ValueError(f"{address!r} is not unix:/path, inet:host:port or inet6:[host]:port")
+    if int(port) > 65535:
+        raise ValueError(f"{port} is no port: they go from 0 to 65535")
     where = socket.AF_INET if family == "inet" else socket.AF_INET6
     listener = socket.socket(where, socket.SOCK_STREAM)
     with _closed_on_error(listener):

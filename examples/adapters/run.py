@@ -41,7 +41,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--mode",
-        type=lambda digits: int(digits, 8),
+        type=_mode,
         default=0o660,
         help="permissions of a unix socket, octal (default: 660)",
     )
@@ -65,6 +65,13 @@ def serve(service: Service[Any, Any], options: argparse.Namespace) -> None:
     else:
         asyncio.run(on_asyncio.Server(service, in_thread=options.in_thread).run(*listeners))
     logger.info("stopped")
+
+
+def _mode(digits: str) -> int:
+    try:
+        return int(digits, 8)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{digits!r} is no octal number, such as 660") from None
 
 
 def _listeners(options: argparse.Namespace) -> list[socket.socket]:

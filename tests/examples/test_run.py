@@ -94,6 +94,9 @@ def test_what_can_not_be_listened_on(tmp_path: Path) -> None:
     ("arguments", "complaint"),
     [
         (["tag_mail.py", "--tag", "größer"], "'größer' is not printable ASCII"),
+        (["tag_mail.py", "--mode", "999"], "'999' is no octal number, such as 660"),
+        (["tag_mail.py", "--listen", "inet:127.0.0.1:99999"], "99999 is no port"),
+        (["tag_mail.py", "--listen", "unix"], "'unix' is not unix:/path"),
         (["check_body.py"], "nothing to look for"),
         (["check_body.py", "--hold", "("], "'(': missing )"),
         (["refuse_recipients.py", "no-such-file"], "no-such-file: [Errno 2] No such file"),
