@@ -82,6 +82,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 writer.write(conn.send(mp.Continue()))
         await writer.drain()
     writer.close()
+    await writer.wait_closed()
 
 
 # --- what each frame means -----------------------------------------------------------------
@@ -353,6 +354,8 @@ def main() -> None:
             async with await asyncio.start_unix_server(serve, path):
                 ready.set()
                 await stop.wait()
+            # The last connection may still be about to close.
+            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
         filter_thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
         filter_thread.start()
