@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias, cast
 
 import milterproto as mp
+import tcptable as tt
+from tcptable import socketmap as sm
 
 from ._contract import Handler, Replies, Service
 
@@ -63,4 +65,47 @@ def milter(
         on_error=give_up,
         remote_error=mp.RemoteProtocolError,
         keep_alive=progress,
+    )
+
+
+TableEvent: TypeAlias = tt.Request | tt.Malformed | tt.ConnectionClosed
+# Found, NotFound or TempError; for socketmap PermError, too.
+Lookup: TypeAlias = Callable[[tt.Get], tt.Reply | Awaitable[tt.Reply]]
+
+
+def tcp_table(lookup: Lookup) -> Service[TableEvent, tt.Reply]:
+    """A table for Postfix's ``tcp:host:port``. When ``lookup`` fails, the mail is deferred."""
+    return _table(tt.ServerConnection, lookup)
+
+
+def socketmap(lookup: Lookup) -> Service[TableEvent, tt.Reply]:
+    """Tables for Postfix's ``socketmap:inet:host:port:name``; `Get.table` has the name."""
+    return _table(sm.ServerConnection, lookup)
+
+
+def _table(connect: Callable[[], Any], lookup: Lookup) -> Service[TableEvent, tt.Reply]:
+    def handler(_connection: object) -> Handler[TableEvent, tt.Reply]:
+        def plain(event: TableEvent) -> Any:
+            match event:
+                case tt.Get():
+                    return lookup(event)
+                case tt.Put():
+                    return tt.NotFound(b"this table is read-only")
+                case tt.Malformed():
+                    return event.reply
+                case tt.ConnectionClosed():
+                    return None
+
+        async def coroutine(event: TableEvent) -> Replies[tt.Reply]:
+            answer = plain(event)
+            return cast("Replies[tt.Reply]", await answer if isinstance(event, tt.Get) else answer)
+
+        return coroutine if inspect.iscoroutinefunction(lookup) else plain
+
+    return Service(
+        connect=connect,
+        handler=handler,
+        # Never "no such user", and no word of what went wrong here.
+        on_error=lambda _: (tt.TempError(b"the look-up has failed"),),
+        remote_error=tt.RemoteProtocolError,
     )

@@ -1,0 +1,72 @@
+"""Bytes in, lines out. Only LF ends a line: a CR before it is data, to Postfix too."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ._errors import RemoteProtocolError
+
+# What people point at a table's port by mistake, by what the first line begins with.
+_LOOKS: Final = {
+    b"\x16\x03": "a TLS handshake",
+    b"EHLO ": "an SMTP client",
+    b"HELO ": "an SMTP client",
+    b"GET /": "an HTTP request",
+    b"POST /": "an HTTP request",
+    b"SSH-": "an SSH greeting",
+}
+STRANGERS: Final = tuple(_LOOKS)
+
+
+class LineBuffer:
+    """Cuts a stream of bytes, in whatever pieces it comes, into lines; looks at none twice."""
+
+    __slots__ = ("_data", "_max_line", "_offset", "_searched")
+
+    def __init__(self, max_line: int) -> None:
+        self._max_line = max_line
+        self._data = bytearray()
+        self._offset = 0  # where the next line begins
+        self._searched = 0  # from there to here, there is no line end
+
+    def __bool__(self) -> bool:
+        """Whether any byte has come that no line has used up."""
+        return self._offset < len(self._data)
+
+    def feed(self, data: bytes) -> None:
+        """Keep `data` for `next`."""
+        if self._offset:
+            del self._data[: self._offset]
+            self._searched -= self._offset
+            self._offset = 0
+        self._data += data
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._data.clear()
+        self._offset = self._searched = 0
+
+    def next(self) -> bytes | None:
+        """The next line without its LF, or None until more bytes have come.
+
+        Raises RemoteProtocolError for a line that is too long, as soon as that is clear, and at
+        once for what is no such protocol at all.
+        """
+        if self._data.startswith(STRANGERS, self._offset):
+            hint = looks_like(bytes(self._data[self._offset : self._offset + 8]))
+            raise RemoteProtocolError(f"no request and no reply: {hint}")
+        end = self._data.find(b"\n", self._searched)
+        self._searched = len(self._data) if end < 0 else end
+        if self._searched - self._offset >= self._max_line:
+            raise RemoteProtocolError(f"a line of more than {self._max_line} bytes")
+        if end < 0:
+            return None
+        line = bytes(self._data[self._offset : end])
+        self._offset = self._searched = end + 1
+        return line
+
+
+def looks_like(start: bytes) -> str:
+    """What a peer seems to be that speaks like this; empty if one can't say."""
+    found = [what for prefix, what in _LOOKS.items() if start.startswith(prefix)]
+    return f"it looks like {found[0]}" if found else ""
