@@ -82,7 +82,7 @@ anvil unix - - n - 1 anvil
 pickup unix n - n 60 1 pickup
     -o cleanup_service_name=cleanup-local
 cleanup-local unix n - n - 0 cleanup
-    -o { non_smtpd_milters = $local_milters }
+    -o { non_smtpd_milters = LOCAL_MILTERS }
 """
 
 
@@ -109,7 +109,8 @@ class Postfix:
 
     ``program`` is the postfix command, whose siblings stand beside it. ``root`` is an empty
     directory that every user can reach. ``services`` gives the ``main.cf`` settings of each
-    smtpd service by the service's name, ``settings`` those of all the rest.
+    smtpd service by the service's name, ``settings`` those of all the rest,
+    ``local_milters`` the filters of mail from this machine.
     """
 
     def __init__(
@@ -118,7 +119,9 @@ class Postfix:
         root: Path,
         sink_port: int,
         services: Mapping[str, Mapping[str, str]],
+        *,
         settings: Mapping[str, str],
+        local_milters: str = "",
     ) -> None:
         self.root = root
         self.config = root / "etc"
@@ -127,6 +130,7 @@ class Postfix:
         self._sink_port = sink_port
         self._services = services
         self._settings = settings
+        self._local_milters = local_milters
         self._lines: list[str] = []
         self._more = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
@@ -164,7 +168,7 @@ class Postfix:
         )
         main += "".join(f"{name} = {value}\n" for name, value in self._settings.items())
         self.ports = {name: free_port() for name in self._services}
-        master = _MASTER_CF
+        master = _MASTER_CF.replace("LOCAL_MILTERS", self._local_milters)
         for name, settings in self._services.items():
             master += f"127.0.0.1:{self.ports[name]} inet n - n - - smtpd\n"
             for key, value in settings.items():

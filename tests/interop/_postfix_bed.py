@@ -95,7 +95,8 @@ class Bed:
                     root,
                     self.sink.port,
                     services,
-                    {"local_milters": other},
+                    settings={},
+                    local_milters=other,
                 )
             )
             self._cleanup = self._cleanup.pop_all()

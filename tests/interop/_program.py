@@ -1,4 +1,4 @@
-"""One of the example filters, run as the program that it is."""
+"""One of the examples, run as the program that it is."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ def on_socket(path: Path) -> tuple[str, ...]:
 
 
 class Program:
-    """A running filter; ``log`` has its lines once it has ended.
+    """A running example; ``log`` has its lines once it has ended.
 
     At the end it is told to stop by SIGTERM, unless it was killed, and must do so in order.
     """
 
-    def __init__(self, script: str, *arguments: str | Path) -> None:
+    def __init__(self, script: str, *arguments: str | Path, ready: str = "listening on") -> None:
         self.log: list[str] = []
+        self._ready = ready
         self._listening = threading.Event()
         self._killed = False
         self._process = subprocess.Popen(
@@ -79,6 +80,6 @@ class Program:
         with self._process.stderr as stderr:
             for line in stderr:
                 self.log.append(line.rstrip("\n"))
-                if "listening on" in line:
+                if self._ready in line:
                     self._listening.set()
         self._listening.set()

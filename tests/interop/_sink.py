@@ -131,5 +131,6 @@ class Sink:
 
 def _path(line: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     """The address and the parameters of a MAIL or RCPT command as Postfix writes it."""
-    address, *parameters = line.strip().partition(b":")[2].split(b" ")
-    return address, tuple(parameters)
+    # A local part in quotes may have blanks, too.
+    address, bracket, parameters = line.strip().partition(b":")[2].rpartition(b">")
+    return address + bracket, tuple(parameters.split())
