@@ -39,6 +39,14 @@ docs: $(VENV)/.stamp-docs ## the manual, into build/docs
 	@$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
 	@echo "docs: open build/docs/index.html"
 
+.PHONY: bench
+bench: $(VENV)/.stamp-test ## our speed beside that of others, as ratios of one run
+	@$(BIN)/python -m tests.benchmarks.bench_tcptable
+
+.PHONY: long
+long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, memory watched
+	@$(BIN)/python -m tests.benchmarks.long_table
+
 # Answered beforehand with "No configuration", Debian's Postfix starts nothing; policy-rc.d
 # (101 = forbidden) keeps every other service down too. A Postfix that is already there keeps
 # its settings, and --no-remove keeps another mail server from being thrown out for ours.

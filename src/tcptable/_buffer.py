@@ -15,17 +15,22 @@ _LOOKS: Final = {
     b"POST /": "an HTTP request",
     b"SSH-": "an SSH greeting",
 }
-STRANGERS: Final = tuple(_LOOKS)
+_STRANGERS: Final = tuple(_LOOKS)
+_FIRST: Final = bytes({prefix[0] for prefix in _LOOKS})
 
 
 class LineBuffer:
-    """Cuts a stream of bytes, in whatever pieces it comes, into lines; looks at none twice."""
+    """Cuts a stream of bytes, in whatever pieces it comes, into lines; looks at none twice.
+
+    While lines lie whole in the newest piece, they are cut out of it; only what straddles two
+    pieces is put together.
+    """
 
     __slots__ = ("_data", "_max_line", "_offset", "_searched")
 
     def __init__(self, max_line: int) -> None:
         self._max_line = max_line
-        self._data = bytearray()
+        self._data: bytes | bytearray = b""
         self._offset = 0  # where the next line begins
         self._searched = 0  # from there to here, there is no line end
 
@@ -35,15 +40,20 @@ class LineBuffer:
 
     def feed(self, data: bytes) -> None:
         """Keep `data` for `next`."""
-        if self._offset:
-            del self._data[: self._offset]
-            self._searched -= self._offset
-            self._offset = 0
-        self._data += data
+        if self._offset == len(self._data):
+            self._data = data
+            self._offset = self._searched = 0
+            return
+        partial = self._data if isinstance(self._data, bytearray) else bytearray(self._data)
+        del partial[: self._offset]
+        partial += data
+        self._searched -= self._offset
+        self._offset = 0
+        self._data = partial
 
     def clear(self) -> None:
         """Forget everything."""
-        self._data.clear()
+        self._data = b""
         self._offset = self._searched = 0
 
     def next(self) -> bytes | None:
@@ -52,18 +62,20 @@ class LineBuffer:
         Raises RemoteProtocolError for a line that is too long, as soon as that is clear, and at
         once for what is no such protocol at all.
         """
-        if self._data.startswith(STRANGERS, self._offset):
-            hint = looks_like(bytes(self._data[self._offset : self._offset + 8]))
+        data, start = self._data, self._offset
+        if start == len(data):
+            return None
+        if data[start] in _FIRST and data.startswith(_STRANGERS, start):
+            hint = looks_like(bytes(data[start : start + 8]))
             raise RemoteProtocolError(f"no request and no reply: {hint}")
-        end = self._data.find(b"\n", self._searched)
-        self._searched = len(self._data) if end < 0 else end
-        if self._searched - self._offset >= self._max_line:
+        end = data.find(b"\n", self._searched)
+        self._searched = len(data) if end < 0 else end
+        if self._searched - start >= self._max_line:
             raise RemoteProtocolError(f"a line of more than {self._max_line} bytes")
         if end < 0:
             return None
-        line = bytes(self._data[self._offset : end])
         self._offset = self._searched = end + 1
-        return line
+        return bytes(data[start:end])
 
 
 def looks_like(start: bytes) -> str:

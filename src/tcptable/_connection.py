@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from . import _wire
 from ._buffer import LineBuffer
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import ConnectionClosed, Get, Malformed, Put, Reply, Request, TempError
-from ._state import TRANSITIONS, State
+from ._state import AFTER, State
+
+# Looking a member up in its class takes time, and this is done several times for each look-up.
+_IDLE: Final = State.IDLE
+_BUSY: Final = State.BUSY
+_CLOSED: Final = State.CLOSED
+_FAILED: Final = State.FAILED
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -29,7 +35,7 @@ class _Connection:
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
-        self._state = State.IDLE
+        self._state = _IDLE
         self._eof = False
         self._close_delivered = False
         self._error = ""
@@ -50,15 +56,12 @@ class _Connection:
             self._eof = True
         elif self._eof:
             raise LocalProtocolError("data after the end of file")
-        elif self._state in (State.IDLE, State.BUSY):
-            self._buffer.feed(bytes(data))
-
-    def _move(self, event: object) -> None:
-        self._state = TRANSITIONS[self._state][type(event)]
+        elif self._state is _IDLE or self._state is _BUSY:
+            self._buffer.feed(data if type(data) is bytes else bytes(data))
 
     def _fail(self, reason: str, hint: TempError | None = None) -> RemoteProtocolError:
         """Remember the error and give it to be raised."""
-        self._state = State.FAILED
+        self._state = _FAILED
         self._buffer.clear()
         self._error = reason
         self._hint = hint
@@ -66,7 +69,7 @@ class _Connection:
 
     def _close(self) -> ConnectionClosed | None:
         """The one ConnectionClosed, then None."""
-        self._state = State.CLOSED
+        self._state = _CLOSED
         self._buffer.clear()
         if self._close_delivered:
             return None
@@ -97,12 +100,12 @@ class Server(_Connection, Generic[RequestT, ReplyT]):
     @property
     def our_turn(self) -> bool:
         """Whether a reply is due."""
-        return self._state is State.BUSY
+        return self._state is _BUSY
 
     @property
     def idle(self) -> bool:
         """Whether nothing is lost if the connection ends now: no request waits for its reply."""
-        return self._state is not State.BUSY
+        return self._state is not _BUSY
 
     def events(self) -> Iterator[RequestT | ConnectionClosed]:
         """The events that are there now, for a loop whose body sends what is due.
@@ -111,7 +114,7 @@ class Server(_Connection, Generic[RequestT, ReplyT]):
         """
         while (event := self.next_event()) is not None:
             yield event
-            if self._state is State.BUSY:
+            if self._state is _BUSY:
                 return
 
     def next_event(self) -> RequestT | ConnectionClosed | None:
@@ -120,14 +123,8 @@ class Server(_Connection, Generic[RequestT, ReplyT]):
         Raises RemoteProtocolError if the client broke the protocol, and LocalProtocolError while
         a reply is due; but an end of file is told even then, so that slow work can be given up.
         """
-        if self._state is State.BUSY:
-            if self._eof:
-                return self._close()
-            raise LocalProtocolError("reply to the last request before asking for the next event")
-        if self._state is State.CLOSED:
-            return self._close()
-        if self._state is State.FAILED:
-            raise RemoteProtocolError(self._error, hint=self._hint)
+        if self._state is not _IDLE:
+            return self._next_if_not_idle()
         try:
             message = self._buffer.next()
         except RemoteProtocolError as error:
@@ -135,8 +132,15 @@ class Server(_Connection, Generic[RequestT, ReplyT]):
         if message is None:
             return self._out_of_data()
         event = self._decode(message)
-        self._move(event)
+        self._state = AFTER[type(event)]
         return event
+
+    def _next_if_not_idle(self) -> ConnectionClosed | None:
+        if self._state is _FAILED:
+            raise RemoteProtocolError(self._error, hint=self._hint)
+        if self._state is _BUSY and not self._eof:
+            raise LocalProtocolError("reply to the last request before asking for the next event")
+        return self._close()
 
     def send(self, event: ReplyT) -> bytes:
         """The bytes to write for a reply.
@@ -144,16 +148,19 @@ class Server(_Connection, Generic[RequestT, ReplyT]):
         Raises LocalProtocolError, and changes nothing, if no reply is due or if this one can't
         be sent. In state FAILED it takes the error's ``hint``, once.
         """
-        if self._state is State.FAILED and self._hint is not None and event == self._hint:
-            self._hint = None
-            return self._encode(event)
-        if self._state is not State.BUSY:
+        if self._state is not _BUSY:
+            return self._send_hint(event)
+        data = self._encode(event)
+        self._state = AFTER[type(event)]
+        return data
+
+    def _send_hint(self, event: ReplyT) -> bytes:
+        if self._state is not _FAILED or self._hint is None or event != self._hint:
             raise LocalProtocolError(
                 f"{type(event).__name__}(...) can't be sent: nothing was asked"
             )
-        data = self._encode(event)
-        self._move(event)
-        return data
+        self._hint = None
+        return self._encode(event)
 
 
 class Client(_Connection, Generic[RequestT, ReplyT]):
@@ -172,13 +179,13 @@ class Client(_Connection, Generic[RequestT, ReplyT]):
     @property
     def our_turn(self) -> bool:
         """Whether a request may be sent: none waits for its reply."""
-        return self._state is State.IDLE
+        return self._state is _IDLE
 
     def events(self) -> Iterator[ReplyT | ConnectionClosed]:
         """The events that are there now; ends when more bytes are needed, or after a reply."""
         while (event := self.next_event()) is not None:
             yield event
-            if self._state is State.IDLE:
+            if self._state is _IDLE:
                 return
 
     def next_event(self) -> ReplyT | ConnectionClosed | None:
@@ -187,11 +194,11 @@ class Client(_Connection, Generic[RequestT, ReplyT]):
         Raises RemoteProtocolError if the server broke the protocol: by a reply that Postfix would
         not take either, or by speaking when nothing was asked.
         """
-        if self._state is State.CLOSED:
+        if self._state is _CLOSED:
             return self._close()
-        if self._state is State.FAILED:
+        if self._state is _FAILED:
             raise RemoteProtocolError(self._error)
-        if self._state is State.IDLE:
+        if self._state is _IDLE:
             self._refuse_unasked()
             return self._out_of_data()
         try:
@@ -201,7 +208,7 @@ class Client(_Connection, Generic[RequestT, ReplyT]):
             event = self._decode(message)
         except RemoteProtocolError as error:
             raise self._fail(str(error)) from None
-        self._move(event)
+        self._state = AFTER[type(event)]
         return event
 
     def send(self, event: RequestT) -> bytes:
@@ -212,13 +219,13 @@ class Client(_Connection, Generic[RequestT, ReplyT]):
         what it said would be taken for the answer to this request, and all later answers for
         those of the request after theirs. That is how Postfix gets out of step.
         """
-        if self._state is State.BUSY:
+        if self._state is _BUSY:
             raise LocalProtocolError("the last request waits for its reply; to give up, close")
-        if self._state is not State.IDLE:
+        if self._state is not _IDLE:
             raise LocalProtocolError(f"the connection has {self._state.name.lower()}")
         self._refuse_unasked()
         data = self._encode(event)
-        self._move(event)
+        self._state = AFTER[type(event)]
         return data
 
     def _refuse_unasked(self) -> None:
@@ -248,5 +255,5 @@ class ClientConnection(Client[Request, Reply]):
     def next_event(self) -> Reply | ConnectionClosed | None:
         event = super().next_event()
         if type(event) is TempError:
-            self._state = State.CLOSED
+            self._state = _CLOSED
         return event

@@ -5,7 +5,6 @@ What is sent is encoded as Postfix encodes; what comes may be encoded more or le
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -22,6 +21,7 @@ DEFAULT_MAX_REQUEST: Final = 256 * 1024
 
 # Everything that is not printable ASCII, blank and % too, becomes %XX. Nothing else does.
 _UNSAFE: Final = re.compile(rb"[^!-$&-~]")
+_RAW: Final = bytes(byte for byte in range(256) if not _UNSAFE.match(bytes([byte])))
 _ENCODED: Final = {bytes([byte]): b"%%%02X" % byte for byte in range(256)}
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # White space separates, but CR: a client that ends its lines with CR LF asks for a key with CR.
@@ -30,14 +30,16 @@ _BLANK: Final = re.compile(rb"[ \t\v\f]")
 _REPLY: Final = re.compile(rb"([0-9])[0-9]{2}[ \t\r\v\f](.*)", re.DOTALL)
 
 _CODES: Final[Mapping[type[Reply], bytes]] = {
-    Found: b"200",
-    NotFound: b"500",
-    TempError: b"400",
+    Found: b"200 ",
+    NotFound: b"500 ",
+    TempError: b"400 ",
 }
 
 
 def quote(text: bytes) -> bytes:
     """%-encode as Postfix does, with upper-case digits."""
+    if not text.translate(None, _RAW):
+        return text
     return _UNSAFE.sub(lambda found: _ENCODED[found[0]], text)
 
 
@@ -89,9 +91,11 @@ _REQUEST_ENCODERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
 
 def decode_request(line: bytes) -> Request | Malformed:
     """What a line asks for."""
+    if line[:4] == b"get ":
+        key = line[4:]
+        # Nearly all keys can be taken as they stand.
+        return _decode_get(line, key) if key.translate(None, _RAW) else Get(key)
     verb, blank, rest = line.partition(b" ")
-    if verb == b"get" and blank:
-        return _decode_get(line, rest)
     if verb == b"put" and blank:
         return _decode_put(line, rest)
     return _malformed(line, "not of the form 'get key' or 'put key value'")
@@ -128,13 +132,8 @@ def _malformed(line: bytes, reason: str) -> Malformed:
 
 def encode_reply(event: Reply) -> bytes:
     """The line for a reply."""
-    if type(event) is PermError:
-        raise LocalProtocolError(
-            "PermError(...) is socketmap's: here 500 would mean that there is no such key; "
-            "send TempError(...)"
-        )
-    text = quote(text_of(event))
-    line = b"%b %b\n" % (_CODES[type(event)], text)
+    text = text_of(event, _CODES)
+    line = _CODES[type(event)] + quote(text) + b"\n"
     if len(line) > MAX_REPLY:
         raise LocalProtocolError(
             f"the reply has {len(line)} bytes when encoded, and Postfix takes {MAX_REPLY}"
@@ -142,30 +141,33 @@ def encode_reply(event: Reply) -> bytes:
     return line
 
 
-def text_of(event: Reply) -> bytes:
-    """A reply's text, if it can be sent, in either protocol."""
+def text_of(event: Reply, codes: Mapping[type[Reply], bytes]) -> bytes:
+    """A reply's text, if it can be sent; ``codes`` has the replies of the protocol."""
+    kind = type(event)
     try:
-        text: bytes = _TEXTS[type(event)](event)
+        text = event.value if type(event) is Found else event.reason
         has_nul = b"\0" in text
-    except (AttributeError, KeyError, TypeError):
-        raise LocalProtocolError(
-            f"{type(event).__name__}(...) is no reply with its text in bytes"
-        ) from None
+    except (AttributeError, TypeError):
+        raise _no_reply(kind) from None
     if has_nul:
         raise LocalProtocolError("text can't hold NUL: Postfix would read no further")
-    if not text and type(event) is Found:
+    if not text and kind is Found:
         raise LocalProtocolError(
             "an empty value can't be sent: Postfix takes it for a broken table and defers the "
             "mail; send NotFound(...)"
         )
+    if kind not in codes:
+        raise _no_reply(kind)
     return text
 
 
-_REASON: Final = operator.attrgetter("reason")
-_TEXTS: Final[Mapping[type, Callable[[Any], Any]]] = {
-    Found: operator.attrgetter("value"),
-    **dict.fromkeys((NotFound, TempError, PermError), _REASON),
-}
+def _no_reply(kind: type) -> LocalProtocolError:
+    if kind is PermError:
+        return LocalProtocolError(
+            "PermError(...) is socketmap's: here 500 would mean that there is no such key; "
+            "send TempError(...)"
+        )
+    return LocalProtocolError(f"{kind.__name__}(...) is no reply with its text in bytes")
 
 
 def decode_reply(line: bytes) -> Reply:

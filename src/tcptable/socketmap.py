@@ -57,8 +57,8 @@ def _decode_request(payload: bytes) -> Get | Malformed:
 
 def _encode_reply(event: Reply) -> bytes:
     """The netstring for a reply."""
-    text = text_of(event)
-    payload = b"%b %b" % (_KEYWORDS[type(event)], text)
+    text = text_of(event, _KEYWORDS)
+    payload = _KEYWORDS[type(event)] + text
     if len(payload) > MAX_REPLY:
         raise LocalProtocolError(
             f"the reply has {len(payload)} bytes, and Postfix takes {MAX_REPLY}"
@@ -67,10 +67,10 @@ def _encode_reply(event: Reply) -> bytes:
 
 
 _KEYWORDS: Final[dict[type[Reply], bytes]] = {
-    Found: b"OK",
-    NotFound: b"NOTFOUND",
-    TempError: b"TEMP",
-    PermError: b"PERM",
+    Found: b"OK ",
+    NotFound: b"NOTFOUND ",
+    TempError: b"TEMP ",
+    PermError: b"PERM ",
 }
 
 
