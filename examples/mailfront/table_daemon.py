@@ -96,9 +96,16 @@ class Tables:
 
     async def _ask(self, key: tuple[str, str]) -> str | None:
         table, name = key
+        # Not asyncio.timeout(), which waits until what it cancels has ended: a database that
+        # answers nothing does not even let a query be cancelled.
+        task = asyncio.create_task(self._ask_database(table, name))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         with SECONDS.time():
-            async with asyncio.timeout(self._patience):
-                answer = await self._ask_database(table, name)
+            await asyncio.wait([task], timeout=self._patience)
+        if not task.done():
+            task.cancel()
+            raise TimeoutError(f"no answer within {self._patience:g} s")
+        answer = task.result()
         if self._is_down:
             self._is_down = False
             logger.info("the database answers again")

@@ -53,7 +53,8 @@ def main() -> None:
         subprocess.run(
             [sys.executable, EXAMPLES / "userdb.py", "--demo"], cwd=directory, check=True
         )
-        command = [sys.executable, EXAMPLES / "table_daemon.py", "--cache", "10000"]
+        daemon = str(EXAMPLES / "table_daemon.py")
+        command = [sys.executable, daemon, "--cache", "10000"]
         command += ["--map", "recipients=inet:127.0.0.1:0"]
         with subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None

@@ -30,8 +30,8 @@ PROGRAM = "asyncio.run("
 # Sphinx or a browser makes something of these, or nobody does.
 NOT_RUN = {"text", "{toctree}"}
 COMMANDS = {
-    *("apt-get", "cd", "cp", "git", "make", "pip", "postconf", "postfix", "python", "swaks"),
-    "systemctl",
+    *("apt-get", "cd", "cp", "git", "make", "pip", "postconf", "postfix", "postmap"),
+    *("python", "swaks", "systemctl"),
 }
 
 
