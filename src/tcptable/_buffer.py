@@ -63,19 +63,25 @@ class LineBuffer:
         once for what is no such protocol at all.
         """
         data, start = self._data, self._offset
-        if start == len(data):
+        end = data.find(b"\n", self._searched)
+        if end < 0:
+            self._check(len(data))
+            self._searched = len(data)
             return None
-        if data[start] in _FIRST and data.startswith(_STRANGERS, start):
+        if data[start] in _FIRST or end - start >= self._max_line:
+            self._check(end)
+        self._offset = self._searched = end + 1
+        line = data[start:end]
+        return line if type(line) is bytes else bytes(line)
+
+    def _check(self, end: int) -> None:
+        """Refuse what there is up to `end`, or don't."""
+        data, start = self._data, self._offset
+        if data.startswith(_STRANGERS, start):
             hint = looks_like(bytes(data[start : start + 8]))
             raise RemoteProtocolError(f"no request and no reply: {hint}")
-        end = data.find(b"\n", self._searched)
-        self._searched = len(data) if end < 0 else end
-        if self._searched - start >= self._max_line:
+        if end - start >= self._max_line:
             raise RemoteProtocolError(f"a line of more than {self._max_line} bytes")
-        if end < 0:
-            return None
-        self._offset = self._searched = end + 1
-        return bytes(data[start:end])
 
 
 def looks_like(start: bytes) -> str:

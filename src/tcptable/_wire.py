@@ -38,8 +38,6 @@ _CODES: Final[Mapping[type[Reply], bytes]] = {
 
 def quote(text: bytes) -> bytes:
     """%-encode as Postfix does, with upper-case digits."""
-    if not text.translate(None, _RAW):
-        return text
     return _UNSAFE.sub(lambda found: _ENCODED[found[0]], text)
 
 
@@ -132,8 +130,11 @@ def _malformed(line: bytes, reason: str) -> Malformed:
 
 def encode_reply(event: Reply) -> bytes:
     """The line for a reply."""
-    text = text_of(event, _CODES)
-    line = _CODES[type(event)] + quote(text) + b"\n"
+    code = _CODES.get(type(event))
+    if code is None:
+        raise no_reply(type(event))
+    text = text_of(event)
+    line = code + (quote(text) if text.translate(None, _RAW) else text) + b"\n"
     if len(line) > MAX_REPLY:
         raise LocalProtocolError(
             f"the reply has {len(line)} bytes when encoded, and Postfix takes {MAX_REPLY}"
@@ -141,27 +142,23 @@ def encode_reply(event: Reply) -> bytes:
     return line
 
 
-def text_of(event: Reply, codes: Mapping[type[Reply], bytes]) -> bytes:
-    """A reply's text, if it can be sent; ``codes`` has the replies of the protocol."""
-    kind = type(event)
-    try:
-        text = event.value if type(event) is Found else event.reason
-        has_nul = b"\0" in text
-    except (AttributeError, TypeError):
-        raise _no_reply(kind) from None
-    if has_nul:
+def text_of(event: Reply) -> bytes:
+    """A reply's text, if it can be sent, in either protocol."""
+    text = event.value if type(event) is Found else event.reason
+    if type(text) is not bytes:
+        raise no_reply(type(event))
+    if b"\0" in text:
         raise LocalProtocolError("text can't hold NUL: Postfix would read no further")
-    if not text and kind is Found:
+    if not text and type(event) is Found:
         raise LocalProtocolError(
             "an empty value can't be sent: Postfix takes it for a broken table and defers the "
             "mail; send NotFound(...)"
         )
-    if kind not in codes:
-        raise _no_reply(kind)
     return text
 
 
-def _no_reply(kind: type) -> LocalProtocolError:
+def no_reply(kind: type) -> LocalProtocolError:
+    """The error for what is no reply, or has something else than bytes in it."""
     if kind is PermError:
         return LocalProtocolError(
             "PermError(...) is socketmap's: here 500 would mean that there is no such key; "

@@ -12,7 +12,7 @@ from ._connection import Client, Server
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import Found, Get, Malformed, NotFound, PermError, Reply, TempError
 from ._netstring import NetstringBuffer, encode_netstring
-from ._wire import check_key, text_of
+from ._wire import check_key, no_reply, text_of
 
 __all__ = [
     "DEFAULT_MAX_REQUEST",
@@ -57,8 +57,10 @@ def _decode_request(payload: bytes) -> Get | Malformed:
 
 def _encode_reply(event: Reply) -> bytes:
     """The netstring for a reply."""
-    text = text_of(event, _KEYWORDS)
-    payload = _KEYWORDS[type(event)] + text
+    keyword = _KEYWORDS.get(type(event))
+    if keyword is None:
+        raise no_reply(type(event))
+    payload = keyword + text_of(event)
     if len(payload) > MAX_REPLY:
         raise LocalProtocolError(
             f"the reply has {len(payload)} bytes, and Postfix takes {MAX_REPLY}"
