@@ -87,10 +87,16 @@ class UserDB:
 
     @classmethod
     def connect(cls, url: str, *, pool_size: int = 10) -> Self:
-        """A pool of connections, made as they are needed; one that has broken is made anew."""
+        """A pool of connections, made as they are needed; one that has broken is made anew.
+
+        ValueError for a URL that can't be one, or whose driver is not installed.
+        """
         # SQLite has no server to lose, and a pool of its own kind.
         pool = {} if url.startswith("sqlite") else {"pool_size": pool_size, "pool_pre_ping": True}
-        engine = create_async_engine(url, **pool)
+        try:
+            engine = create_async_engine(url, **pool)
+        except (SQLAlchemyError, ImportError) as error:
+            raise ValueError(f"this database can't be used: {error}") from None
         return cls(engine, async_sessionmaker(engine, expire_on_commit=False))
 
     async def close(self) -> None:
@@ -147,8 +153,11 @@ def demo_rows() -> list[Base]:
 
 async def main(url: str, *, demo: bool) -> str:
     """Create the tables, and fill them if asked; what was done."""
+    try:
+        users = UserDB.connect(url)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     where = make_url(url).render_as_string(hide_password=True)
-    users = UserDB.connect(url)
     try:
         await users.create_tables()
         rows = demo_rows() if demo else []

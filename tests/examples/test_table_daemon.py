@@ -179,6 +179,7 @@ def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--transport", "gold=x", "--socketmap", "inet:127.0.0.1:0"], "'gold' is not a valid"),
         (["--socketmap", "inet:127.0.0.1:99999"], "can't start: 99999 is no port"),
         (["--socketmap", "inet:127.0.0.1:0", "--metrics", "x"], "can't start: 'x' is not HOST:"),
+        (["--socketmap", "inet:127.0.0.1:0", "--database", "x"], "can't start: this database"),
     ],
 )
 def test_a_wrong_command_line_is_explained(arguments: list[str], complaint: str) -> None:

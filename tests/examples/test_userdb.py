@@ -94,6 +94,9 @@ def test_a_password_is_two_verifiers_and_never_seen() -> None:
     [
         ("postgresql+asyncpg://ann:hunter2@127.0.0.1:1/mail", "Connect call failed"),
         ("sqlite+aiosqlite:////nonexistent/mail.db", "unable to open database file"),
+        ("sqlite:///mail.db", "this database can't be used: The asyncio extension requires"),
+        ("mysql+nodriver://ann:hunter2@x/y", "this database can't be used: "),
+        ("hunter2", "this database can't be used: Could not parse"),
     ],
 )
 def test_a_database_that_is_not_there(tmp_path: Path, url: str, text: str) -> None:
