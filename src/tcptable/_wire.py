@@ -111,12 +111,12 @@ def _decode_get(line: bytes, encoded: bytes) -> Get | Malformed:
 
 
 def _decode_put(line: bytes, encoded: bytes) -> Put | Malformed:
-    key, blank, value = encoded.partition(b" ")
+    key, _, value = encoded.partition(b" ")
     get = _decode_get(line, key)
     if type(get) is Malformed:
         return get
     stored = unquote(value)
-    if not blank or not stored or b"\0" in stored or _BLANK.search(value):
+    if not stored or b"\0" in stored or _BLANK.search(value):
         return _malformed(line, "not of the form 'put key value'")
     return Put(get.key, stored)
 

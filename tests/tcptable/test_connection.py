@@ -198,6 +198,7 @@ def test_a_request_too_long_has_a_hint() -> None:
     conn.receive_data(b"get a\n")
     with pytest.raises(tt.RemoteProtocolError):
         conn.next_event()
+    assert not conn._buffer  # nothing of it is kept
 
 
 def test_the_longest_key_of_postfix() -> None:
