@@ -12,15 +12,21 @@ from ._postfix_bed import Bed
 
 
 @pytest.fixture(scope="session")
-def _bed(require_program: Callable[[str, str], Path]) -> Iterator[Bed]:
-    """One Postfix for all tests: they take milliseconds, and its start takes seconds."""
+def postfix_program(require_program: Callable[[str, str], Path]) -> Path:
+    """The postfix command, for who may start it."""
     program = require_program("postfix", "postfix")
     if os.geteuid() != 0:
         reason = "only root can start Postfix, which changes its user id"
         if os.environ.get("MAILWIRE_REQUIRE_SERVERS") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    with Bed(program) as bed:
+    return program
+
+
+@pytest.fixture(scope="session")
+def _bed(postfix_program: Path) -> Iterator[Bed]:
+    """One Postfix for all tests: they take milliseconds, and its start takes seconds."""
+    with Bed(postfix_program) as bed:
         yield bed
 
 

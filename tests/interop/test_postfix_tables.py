@@ -56,8 +56,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(require_program: Callable[[str, str], Path]) -> Iterator[Site]:
-    program = require_program("postfix", "postfix")
+def site(postfix_program: Path, require_program: Callable[[str, str], Path]) -> Iterator[Site]:
     bin_directory = programs(require_program)
     ports = {name: free_port() for name in (*MAPS, "socketmap")}
     tcp = {name: f"tcp:127.0.0.1:{ports[name]}" for name in MAPS}
@@ -81,7 +80,7 @@ def site(require_program: Callable[[str, str], Path]) -> Iterator[Site]:
         asyncio.run(userdb.main(database.url, demo=True))
         paid, trial = stack.enter_context(Sink()), stack.enter_context(Sink())
         postfix = stack.enter_context(
-            Postfix(program, root, paid.port, {"mx": mx}, settings=settings)
+            Postfix(postfix_program, root, paid.port, {"mx": mx}, settings=settings)
         )
         yield Site(postfix, database, paid, trial, ports)
         print(postfix.log())
