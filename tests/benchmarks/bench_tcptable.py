@@ -26,6 +26,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.postfix import PostfixTCPMapDictServerFactory
 
 import tcptable as tt
+from tests.interop._postfix import write_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROUNDS = 5
@@ -106,8 +107,7 @@ def postmap(port: int) -> float:
     program = shutil.which("postmap", path="/usr/sbin:/usr/bin")
     assert program, "postmap is missing: make servers"
     with tempfile.TemporaryDirectory() as config:
-        Path(config, "main.cf").write_text("compatibility_level = 3.6\n")
-        time.sleep(2)  # Postfix does, too, over a file that is so new
+        write_config(Path(config, "main.cf"), "compatibility_level = 3.6\n")
         start = time.perf_counter()
         done = subprocess.run(
             [program, "-c", config, "-q", "-", f"tcp:127.0.0.1:{port}"],
