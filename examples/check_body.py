@@ -20,8 +20,9 @@ from adapters.services import MilterEvent, MilterReplies, milter
 import milterproto as mp
 
 logger = logging.getLogger(__name__)
-# Bytes; larger ones pass unseen, which is said in the log. A filter has many messages at once in
-# its memory, and Postfix takes 10 MB of each unless told otherwise.
+# Bytes; larger ones pass unseen, which is said in the log. Postfix takes 10 MB of a message unless
+# told otherwise. A filter has many at once in its memory: as many as Postfix has clients, which is
+# a hundred for each smtpd service unless told otherwise.
 MAX_BODY = 20_000_000
 WANTS = mp.Wants(
     # MailFrom, because every message begins with it, whatever became of the last one.

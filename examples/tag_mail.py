@@ -54,6 +54,8 @@ class Session:
                 # A client without a name is called by its address in brackets.
                 in_brackets = b"[%b]" % harmless(address)
                 named = hostname != in_brackets
+                # The MTA may use the connection for one client after the other.
+                self.helo = b"unknown"
                 self.client = b"%b %b" % (harmless(hostname), in_brackets) if named else in_brackets
             case mp.Helo(name):
                 self.helo = harmless(name)
@@ -88,7 +90,9 @@ class Session:
             yield mp.AddHeader(b"Subject", self.tag)
         elif not self.subject.startswith(self.tag):
             # The tag is plain ASCII, so it may stand before words in any encoding.
-            yield mp.ChangeHeader(1, b"Subject", self.tag + b" " + self.subject)
+            tagged = mp.ChangeHeader(1, b"Subject", self.tag + b" " + self.subject)
+            if sendable(tagged):
+                yield tagged
 
     def results(self) -> bytes:
         """The new header's value; what is not known is left out."""
@@ -103,6 +107,15 @@ class Session:
             if known := macros.get(macro):
                 value += b";\n\t%b=%b" % (name, harmless(known))
         return value
+
+
+def sendable(edit: mp.Edit) -> bool:
+    """Whether an MTA takes it. A client may send what none does: a bare CR, 64 KiB of Subject."""
+    try:
+        mp.encode_response(edit)
+    except mp.LocalProtocolError:
+        return False
+    return True
 
 
 def harmless(value: bytes) -> bytes:

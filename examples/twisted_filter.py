@@ -27,18 +27,23 @@ class MilterProtocol(protocol.Protocol):
         self.dialogue = Dialogue(self.factory.service)
         self.work: defer.Deferred | None = None
         self.alive = task.LoopingCall(self.still_at_work)
+        self.unread = 0
         self.go_on()
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Bytes in."""
         self.dialogue.receive(data)
+        self.unread += len(data)
+        if self.work is not None and self.unread >= 65536:
+            # Not at once, for a transport that is paused does not see the peer go.
+            self.transport.pauseProducing()
         self.go_on()
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002, N802
         """The end, which the handler hears of in its turn."""
         self.dialogue.receive(b"")
-        if self.work is not None:
-            self.work.cancel()  # nobody waits for its reply; `finished` goes on
+        if self.work is not None and self.dialogue.reply_due:
+            self.work.cancel()  # nobody waits for it any more; `finished` goes on
         self.go_on()
 
     def go_on(self) -> None:
@@ -46,14 +51,14 @@ class MilterProtocol(protocol.Protocol):
         while self.work is None and not self.dialogue.is_over:
             event = self.dialogue.next_event()
             if event is None:
+                self.unread = 0
+                self.transport.resumeProducing()
                 break
-            work = defer.maybeDeferred(self.dialogue.call, event)
-            if not work.called:
-                # One event at a time, and no more bytes than there is work for.
-                self.work = work
-                self.transport.pauseProducing()
+            # One event at a time. What it returns may be there already, or be a Deferred in turn.
+            self.work = defer.maybeDeferred(self.dialogue.call, event)
+            self.work.addBoth(self.finished, event)
+            if self.work is not None:
                 self.alive.start(self.factory.service.keep_alive_interval, now=False)
-            work.addBoth(self.finished, event)
         self.transport.write(self.dialogue.data_to_send())
         if self.dialogue.is_over:
             self.transport.loseConnection()
@@ -67,10 +72,9 @@ class MilterProtocol(protocol.Protocol):
                 self.dialogue.failed(event, result.value)
         except Exception as error:
             self.dialogue.failed(event, error)
-        if self.work is not None:
-            self.work = None
+        self.work = None
+        if self.alive.running:  # it was waited for
             self.alive.stop()
-            self.transport.resumeProducing()
             self.go_on()
 
     def still_at_work(self) -> None:

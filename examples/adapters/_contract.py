@@ -8,10 +8,12 @@ said in a `Service`.
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Generic, Protocol, TypeAlias, TypeVar, cast
+import select
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -21,6 +23,12 @@ Event_co = TypeVar("Event_co", covariant=True)
 Reply_contra = TypeVar("Reply_contra", contravariant=True)
 
 logger = logging.getLogger("mailwire.adapters")
+IDLE: Final = "connection closed: nothing came for %g s"
+CUT: Final = "%d connections cut at the end of the grace time"
+
+# What a handler may raise without harm to anybody else. SystemExit, for a library that it calls
+# may well call sys.exit(), and would take down a server with all its connections.
+FAILURES: Final = (Exception, SystemExit)
 
 
 class Connection(Protocol[Event_co, Reply_contra]):
@@ -53,7 +61,8 @@ Replies: TypeAlias = Reply | Iterable[Reply] | None
 # Made anew for each connection, so what it remembers is that connection's. It gets the events in
 # turn, and never two at a time. The last is the end of the connection, whichever side ended it;
 # there is none if the peer broke the protocol or the grace time of a stop ran out. Where the
-# adapter can wait, it may be a coroutine function.
+# adapter can wait, it may be a coroutine function. That is cancelled if the peer closes while a
+# reply is due, for nobody waits for it any more; what needs no reply is done to its end.
 Handler: TypeAlias = Callable[[Event], Replies[Reply] | Awaitable[Replies[Reply]]]
 
 
@@ -61,17 +70,20 @@ Handler: TypeAlias = Callable[[Event], Replies[Reply] | Awaitable[Replies[Reply]
 class Service(Generic[Event, Reply]):
     """A protocol and a user's handler, for an adapter to serve.
 
-    ``connect`` makes the codec's connection, ``handler`` the function that gets its events.
+    ``connect`` makes the codec's connection, ``handler`` the function that gets its events. (A
+    server of threads makes one of each at its start, to see what kind of function it is.)
     ``on_error`` says what is sent when the handler has failed at an event: replies, or none to
     close the connection. ``keep_alive`` is asked every ``keep_alive_interval`` seconds while a
     handler works; what it returns is sent. ``remote_error`` is what the codec raises when the
-    peer has broken the protocol.
+    peer has broken the protocol. ``silence`` is sent where a reply is due and the handler returns
+    None.
     """
 
     connect: Callable[[], Connection[Event, Reply]]
     handler: Callable[[Connection[Event, Reply]], Handler[Event, Reply]]
     on_error: Callable[[Event], Iterable[Reply]]
     remote_error: type[Exception]
+    silence: Reply | None = None
     keep_alive: Callable[[Connection[Event, Reply]], Reply | None] = lambda _: None
     keep_alive_interval: float = 5.0
 
@@ -83,8 +95,8 @@ class Limits:
     ``connections``: how many at once; one more is closed at once, and the MTA's default action
     decides. ``idle_timeout``: seconds without a byte after which a connection is closed; more
     than an SMTP session may be idle, so 7210 s as in libmilter. ``grace``: seconds that a stop
-    leaves to what is under way. ``unread``: bytes taken from a peer whose event is still being
-    handled, before reading stops.
+    leaves to what is under way. ``unread``: bytes taken from a peer while events are waiting to
+    be handled, before reading stops; not 0, for the end of the connection is to be seen, too.
     """
 
     connections: int = 1000
@@ -92,12 +104,44 @@ class Limits:
     grace: float = 10.0
     unread: int = 65536
 
+    def is_full(self, count: int) -> bool:
+        """Whether there is no room for one more connection; that is logged."""
+        if count >= self.connections:
+            logger.warning("connection refused: %d are open", count)
+        return count >= self.connections
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Whether it is a coroutine function, or an object or a partial that stands for one.
+
+    No one can say that of a lambda: what it returns must be looked at.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(kind(one) for kind in kinds for one in (function, type(function).__call__))
+
 
 def refuse_coroutine_function(service: Service[Event, Reply]) -> None:
     """For a server that can't await: TypeError if the handler is a coroutine function."""
     handler = service.handler(service.connect())
-    if any(map(inspect.iscoroutinefunction, (handler, type(handler).__call__))):
+    if is_async(handler):
         raise TypeError(f"{handler!r} is a coroutine function, and here nothing can await it")
+
+
+async def outcome_of(work: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """What the handler's coroutine returns, or what it raises."""
+    try:
+        return await work, None
+    except FAILURES as error:
+        return None, error
+
+
+def takes_more(connection: Any) -> bool:
+    """Whether the peer reads, so that a few bytes more block nobody."""
+    poll = select.poll()
+    poll.register(connection, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 class Dialogue(Generic[Event, Reply]):
@@ -109,32 +153,39 @@ class Dialogue(Generic[Event, Reply]):
 
     def __init__(self, service: Service[Event, Reply]) -> None:
         self._service = service
-        self._conn = service.connect()
-        self._ended = False
+        # The peer, or we, have ended the connection; the handler may have to hear of it.
+        self.ended = False
         # Nothing more can come: write what is left, and close.
         self.is_over = False
         self._output: list[bytes] = []
+        self._conn: Connection[Event, Reply]
         self._handler: Handler[Event, Reply]
         try:
+            self._conn = service.connect()
             self._handler = service.handler(self._conn)
-        except Exception:
+        except FAILURES:
             logger.exception("a connection is closed: no handler could be made for it")
             self.abandon()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is lost if the connection ends now."""
-        return self._conn.idle
+        return self.is_over or self._conn.idle
+
+    @property
+    def reply_due(self) -> bool:
+        """Whether the peer waits for a reply."""
+        return self._conn.our_turn
 
     def receive(self, data: bytes) -> None:
         """What came; empty for end of file, and if nothing more is to come for another reason."""
-        if not self._ended:
-            self._ended = not data
+        if not self.ended:
+            self.ended = not data
             self._conn.receive_data(data)
 
     def abandon(self) -> None:
         """The handler gets no more events."""
-        self.is_over = True
+        self.is_over = self.ended = True
 
     def next_event(self) -> Event | None:
         """The next event for the handler; None if there is none, or the peer is talking rubbish."""
@@ -145,7 +196,12 @@ class Dialogue(Generic[Event, Reply]):
             hint = getattr(error, "hint", None)
             if hint is not None:
                 self._output.append(self._conn.send(hint))
-            self.is_over = True
+            self.abandon()
+            return None
+        except Exception:
+            # The codec's fault. For an adapter it is one broken connection more.
+            logger.exception("a connection is closed")
+            self.abandon()
             return None
         if event is None and self._conn.state.name == "CLOSED":
             self.is_over = True  # and the handler has heard of it
@@ -155,16 +211,36 @@ class Dialogue(Generic[Event, Reply]):
         """Call the handler."""
         return self._handler(event)
 
-    def call_plain(self, event: Event) -> Iterable[Reply]:
+    def call_plain(self, event: Event) -> Iterable[Reply] | None:
         """Call a handler that is no coroutine function, and go through all that it yields."""
-        return tuple(_as_replies(cast("Replies[Reply]", self._handler(event))))
+        returned = self._handler(event)
+        if inspect.isawaitable(returned):
+            if isinstance(returned, Coroutine):
+                returned.close()
+            raise TypeError(f"{returned!r} must be awaited, and here nothing can")
+        return None if returned is None else _as_replies(returned)
 
     def answer(self, event: Event, returned: Replies[Reply]) -> None:
-        """The handler has returned, or its coroutine has."""
-        for reply in _as_replies(returned):
-            self._output.append(self._conn.send(reply))
+        """The handler has returned, or its coroutine has.
+
+        All of it is sent, or nothing: edits without the verdict that belongs to them would stand
+        beside the one of ``on_error``.
+        """
+        if returned is None and self._conn.our_turn:
+            returned = self._service.silence
+        self._send(_as_replies(returned))
         if self._conn.our_turn:
             raise RuntimeError(f"the handler has given no verdict on {type(event).__name__}")
+
+    def settle(self, event: Event, returned: Replies[Reply], error: BaseException | None) -> None:
+        """The handler has come to its end, elsewhere: what it has returned, or raised."""
+        if error is None:
+            try:
+                self.answer(event, returned)
+            except FAILURES as wrong:
+                error = wrong
+        if error is not None:
+            self.failed(event, error)
 
     def failed(self, event: Event, error: BaseException) -> None:
         """The handler has raised, or `answer` has."""
@@ -172,8 +248,7 @@ class Dialogue(Generic[Event, Reply]):
         if not self._conn.our_turn:
             return
         try:
-            for reply in self._service.on_error(event):
-                self._output.append(self._conn.send(reply))
+            self._send(_as_replies(self._service.on_error(event)))
         except Exception:
             logger.exception("what on_error gives for %s can't be sent", type(event).__name__)
         if self._conn.our_turn:
@@ -182,9 +257,22 @@ class Dialogue(Generic[Event, Reply]):
 
     def keep_alive(self) -> None:
         """The handler is at work, and has been for some time."""
-        reply = self._service.keep_alive(self._conn)
-        if reply is not None:
-            self._output.append(self._conn.send(reply))
+        try:
+            reply = self._service.keep_alive(self._conn)
+            if reply is not None:
+                self._output.append(self._conn.send(reply))
+        except Exception:
+            logger.exception("no sign of life can be given")
+
+    def _send(self, replies: Iterable[Reply]) -> None:
+        made: list[bytes] = []
+        try:
+            for reply in replies:
+                made.append(self._conn.send(reply))  # noqa: PERF401 - keeps what came before an error
+        finally:
+            # A verdict that was followed by something wrong has been given all the same.
+            if not self._conn.our_turn:
+                self._output += made
 
     def data_to_send(self) -> bytes:
         """What is to be written now; each byte once."""
@@ -193,8 +281,10 @@ class Dialogue(Generic[Event, Reply]):
         return data
 
 
-def _as_replies(returned: Replies[Reply]) -> Iterable[Reply]:
+def _as_replies(returned: Any) -> tuple[Any, ...]:
     if returned is None:
         return ()
+    if isinstance(returned, AsyncIterable):
+        raise TypeError("a handler can't be an async generator: return a list of replies")
     # Events are attrs classes, and none of them can be iterated over.
-    return returned if isinstance(returned, Iterable) else (returned,)
+    return tuple(returned) if isinstance(returned, Iterable) else (returned,)

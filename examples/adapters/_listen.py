@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import stat
@@ -60,9 +61,9 @@ def address_of(listener: socket.socket) -> str:
 
 
 def _listen_unix(path: Path, mode: int) -> socket.socket:
-    _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _closed_on_error(listener):
+    with _closed_on_error(listener), _alone_in(path.parent):
+        _remove_stale(path)
         # Nobody may connect between bind and chmod who could not afterwards.
         before = os.umask(0o777)
         try:
@@ -76,16 +77,28 @@ def _listen_unix(path: Path, mode: int) -> socket.socket:
 
 def _remove_stale(path: Path) -> None:
     """Remove a socket that nobody listens on; anything else is left for bind() to refuse."""
-    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
-        return
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)  # a program that is too busy to accept is alive
         try:
             probe.connect(str(path))
-        except (TimeoutError, BlockingIOError):
+        except (TimeoutError, BlockingIOError, FileNotFoundError):
             pass
         except ConnectionRefusedError:
-            path.unlink()
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Of two programs that start at once, one must not take the other's socket for a stale one."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Serve any of the codecs on asyncio.
 
-An `asyncio.Protocol`, not streams: an event that a plain function handles is answered in the very
-call that brought its bytes, without a task or a context switch.
+An `asyncio.Protocol`, not streams: what a plain function handles is answered without a task.
 """
 
 from __future__ import annotations
@@ -11,11 +10,23 @@ import functools
 import inspect
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, cast
 
-from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
+from ._contract import (
+    CUT,
+    FAILURES,
+    IDLE,
+    Dialogue,
+    Event,
+    Limits,
+    Reply,
+    Service,
+    logger,
+    outcome_of,
+    refuse_coroutine_function,
+)
 from ._listen import address_of
+from ._worker import Worker
 
 
 class Server(Generic[Event, Reply]):
@@ -34,11 +45,9 @@ class Server(Generic[Event, Reply]):
     ) -> None:
         self.service = service
         self.limits = limits or Limits()
-        self.workers: ThreadPoolExecutor | None = None
+        self.in_thread = in_thread
         if in_thread:
             refuse_coroutine_function(service)
-            # Started as they are needed. asyncio's own pool has a handful of threads for all.
-            self.workers = ThreadPoolExecutor(self.limits.connections)
         self.sessions: set[_Session[Event, Reply]] = set()
         self.stopping = False
         self._servers: list[asyncio.Server] = []
@@ -61,12 +70,10 @@ class Server(Generic[Event, Reply]):
             async with asyncio.timeout(self.limits.grace):
                 await self._empty.wait()
         except TimeoutError:
-            logger.warning("%d connections cut at the end of the grace time", len(self.sessions))
+            logger.warning(CUT, len(self.sessions))
             for session in list(self.sessions):
                 session.cut()
             await self._empty.wait()
-        if self.workers is not None:
-            self.workers.shutdown(wait=False)
 
     async def run(self, *listeners: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then stop."""
@@ -80,7 +87,7 @@ class Server(Generic[Event, Reply]):
 
     def joined(self, session: _Session[Event, Reply]) -> bool:
         """Take a connection in, if there is room."""
-        if self.stopping or len(self.sessions) >= self.limits.connections:
+        if self.stopping or self.limits.is_full(len(self.sessions)):
             return False
         self.sessions.add(session)
         self._empty.clear()
@@ -102,34 +109,30 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         self._dialogue: Dialogue[Event, Reply]
         self.transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
+        self._worker = Worker() if server.in_thread else None
         # What the handler has still to bring, if it is a coroutine or in a thread.
-        self._work: asyncio.Future[Any] | None = None
+        self._work: asyncio.Task[Any] | None = None
         self._unread = 0
         self._blocked = self._lost = False
-        self._idle_timer: asyncio.TimerHandle
-        self._alive_timer: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        if not self._server.joined(self):
-            logger.warning("connection refused: %d are open", len(self._server.sessions))
-            self.transport.abort()
-            return
         self._dialogue = Dialogue(self._server.service)
-        self._start_idle_timer()
-        self._go_on()
+        if self._server.joined(self):
+            self._start_idle_timer()
+            self._go_on()
+        else:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._idle_timer.cancel()
         self._start_idle_timer()
         self._dialogue.receive(data)
+        self._unread += len(data)
         if self._work is None and not self._blocked:
             self._go_on()
-        else:
-            # Not stopped at once, for the end of the connection is to be seen, too.
-            self._unread += len(data)
-            if self._unread >= self._limits.unread:
-                self.transport.pause_reading()
+        elif self._unread >= self._limits.unread:
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._end()
@@ -163,64 +166,60 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
 
     def _go_on(self) -> None:
         """Hand out events for as long as each is handled at once."""
-        self._unread = 0
-        while not self._blocked and not self._dialogue.is_over:
+        while self._work is None and not self._blocked and not self._dialogue.is_over:
             event = self._dialogue.next_event()
             if event is not None:
-                if not self._handled(event):
-                    return
+                self._handle(event)
+                self._write()  # which may block
             elif self._server.stopping and self._dialogue.idle:
                 self._dialogue.receive(b"")
             else:
+                self._unread = 0
                 break
         self._write()
-        if not self._dialogue.is_over:
+        if self._unread < self._limits.unread:
             self.transport.resume_reading()
-            return
-        self.transport.close()
-        if self._lost:
-            self._idle_timer.cancel()
-            self._server.left(self)
+        else:
+            self.transport.pause_reading()
+        if self._work is None and self._dialogue.is_over:
+            self.transport.close()
+            if self._lost:
+                self._idle_timer.cancel()
+                if self._worker is not None:
+                    self._worker.end()
+                self._server.left(self)
 
     def _end(self) -> None:
         """Nothing more is to come: go on to the connection's end."""
         self._dialogue.receive(b"")
         if self._work is None:
             self._go_on()
-        elif self._server.workers is None:
-            # Nobody waits for its reply any more. A thread can't be cancelled.
+        elif self._worker is None and self._dialogue.reply_due and not self._work.cancelling():
+            # Nobody waits for it any more. A thread can't be cancelled.
             self._work.cancel()
 
-    def _handled(self, event: Event) -> bool:
-        """Handle an event; False if that takes longer, and `_go_on` is called afterwards."""
+    def _handle(self, event: Event) -> None:
+        """Handle an event, or begin to: `_finished` is called afterwards."""
         try:
-            workers = self._server.workers
-            if workers is not None:
-                call = self._dialogue.call_plain
-                self._work = self._loop.run_in_executor(workers, call, event)
-            else:
-                returned = self._dialogue.call(event)
-                if not inspect.isawaitable(returned):
-                    self._dialogue.answer(event, returned)
-                    self._write()
-                    return True
-                self._work = asyncio.ensure_future(returned)
-        except Exception as error:
+            worker, dialogue = self._worker, self._dialogue
+            returned = worker.call(dialogue.call_plain, event) if worker else dialogue.call(event)
+            if not inspect.isawaitable(returned):
+                self._dialogue.answer(event, returned)
+                return
+        except FAILURES as error:
             self._dialogue.failed(event, error)
-            return True
+            return
+        self._work = self._loop.create_task(outcome_of(returned))
         self._work.add_done_callback(functools.partial(self._finished, event))
         self._start_alive_timer()
-        return False
 
-    def _finished(self, event: Event, work: asyncio.Future[Any]) -> None:
+    def _finished(self, event: Event, work: asyncio.Task[Any]) -> None:
         self._work = None
         self._alive_timer.cancel()
-        try:
-            self._dialogue.answer(event, work.result())
-        except asyncio.CancelledError:
-            self._dialogue.receive(b"")  # the peer has gone, or is left
-        except Exception as error:
-            self._dialogue.failed(event, error)
+        if not work.cancelled():
+            self._dialogue.settle(event, *work.result())
+        elif not self._dialogue.ended:
+            self._dialogue.failed(event, asyncio.CancelledError("by the handler itself"))
         self._go_on()
 
     def _write(self) -> None:
@@ -236,7 +235,7 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         if self._blocked or self._dialogue.is_over:
             self.transport.abort()  # it takes nothing of what is written to it
         elif self._work is None:
-            logger.info("connection closed: nothing came for %g s", self._limits.idle_timeout)
+            logger.info(IDLE, self._limits.idle_timeout)
             self._end()
 
     def _start_alive_timer(self) -> None:
@@ -244,6 +243,7 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         self._alive_timer = self._loop.call_later(interval, self._still_at_work)
 
     def _still_at_work(self) -> None:
-        self._dialogue.keep_alive()
-        self._write()
+        if not self.transport.get_write_buffer_size():
+            self._dialogue.keep_alive()
+            self._write()
         self._start_alive_timer()

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import signal
 import socket
 import socketserver
 import threading
+import time
 from typing import Any, Generic, cast
 
-from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
+from ._contract import (
+    CUT,
+    FAILURES,
+    IDLE,
+    Dialogue,
+    Event,
+    Limits,
+    Reply,
+    Service,
+    logger,
+    refuse_coroutine_function,
+    takes_more,
+)
 from ._listen import address_of
 
 _POLL_INTERVAL = 0.1  # seconds until an acceptor sees that it is to end
@@ -50,14 +62,11 @@ class Server(Generic[Event, Reply]):
         for acceptor in self._acceptors:
             acceptor.shutdown()
             acceptor.server_close()
-        with self.changed:
-            sessions = list(self.sessions.values())
-        for session in sessions:
+        for session in self._all():
             session.end_if_idle()
         with self.changed:
             if not self.changed.wait_for(lambda: not self.sessions, self.limits.grace):
-                number = len(self.sessions)
-                logger.warning("%d connections cut at the end of the grace time", number)
+                logger.warning(CUT, len(self.sessions))
                 for session in self.sessions.values():
                     session.cut()
                 # They end at once, but for those in the user's code, which can't be stopped:
@@ -88,10 +97,12 @@ class Server(Generic[Event, Reply]):
     def _keep_alive(self) -> None:
         """The one clock for all that is at work."""
         while not self._stopped.wait(self.service.keep_alive_interval):
-            with self.changed:
-                sessions = list(self.sessions.values())
-            for session in sessions:
+            for session in self._all():
                 session.keep_alive()
+
+    def _all(self) -> list[_Session[Event, Reply]]:
+        with self.changed:
+            return list(self.sessions.values())
 
 
 class _Acceptor(socketserver.ThreadingMixIn, socketserver.BaseServer, Generic[Event, Reply]):
@@ -111,19 +122,23 @@ class _Acceptor(socketserver.ThreadingMixIn, socketserver.BaseServer, Generic[Ev
         return self._listener.fileno()
 
     def get_request(self) -> tuple[Any, Any]:
-        return self._listener.accept()
+        try:
+            return self._listener.accept()
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):  # out of descriptors, which takes time
+                logger.error("no connection can be accepted: %s", error)
+                time.sleep(1)  # as asyncio does
+            raise
 
     def server_close(self) -> None:
         self._listener.close()
 
     def verify_request(self, request: Any, _address: object) -> bool:
         with self._server.changed:
-            count = len(self._server.sessions)
-            if count < self._server.limits.connections:
-                self._server.sessions[request] = _Session(self._server, request)
-                return True
-        logger.warning("connection refused: %d are open", count)
-        return False
+            if self._server.limits.is_full(len(self._server.sessions)):
+                return False
+            self._server.sessions[request] = _Session(self._server, request)
+            return True
 
     def finish_request(self, request: Any, _address: object) -> None:
         self._server.sessions[request].converse()
@@ -169,12 +184,10 @@ class _Session(Generic[Event, Reply]):
         if not self._output.acquire(blocking=False):
             return
         try:
-            if self.at_work:  # and so it stays, for its end needs the lock
-                poll = select.poll()
-                poll.register(self._socket, select.POLLOUT)
-                if poll.poll(0):
-                    self._dialogue.keep_alive()
-                    self._write()
+            # If at work it stays so, for its end needs the lock.
+            if self.at_work and takes_more(self._socket):
+                self._dialogue.keep_alive()
+                self._write()
         finally:
             self._output.release()
 
@@ -199,7 +212,7 @@ class _Session(Generic[Event, Reply]):
                 self._output.acquire()
                 self.at_work = False
             self._dialogue.answer(event, replies)
-        except Exception as error:
+        except FAILURES as error:
             self._dialogue.failed(event, error)
         finally:
             self._write()
@@ -214,8 +227,7 @@ class _Session(Generic[Event, Reply]):
         try:
             return self._socket.recv(65536)
         except TimeoutError:
-            timeout = self._server.limits.idle_timeout
-            logger.info("connection closed: nothing came for %g s", timeout)
+            logger.info(IDLE, self._server.limits.idle_timeout)
         except OSError:
             pass
         finally:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import inspect
 import signal
 import socket
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Generic
 
 import trio
 
-from ._contract import Dialogue, Event, Limits, Reply, Service, logger, refuse_coroutine_function
+from ._contract import (
+    CUT,
+    FAILURES,
+    IDLE,
+    Dialogue,
+    Event,
+    Limits,
+    Reply,
+    Service,
+    logger,
+    outcome_of,
+    refuse_coroutine_function,
+    takes_more,
+)
 from ._listen import address_of
 
 
@@ -57,8 +70,7 @@ class Server(Generic[Event, Reply]):
                 while self.sessions:
                     await self._empty.wait()
             if grace.cancelled_caught:
-                number = len(self.sessions)
-                logger.warning("%d connections cut at the end of the grace time", number)
+                logger.warning(CUT, len(self.sessions))
                 nursery.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -68,20 +80,21 @@ class Server(Generic[Event, Reply]):
 
     async def run(self, *listeners: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then stop."""
-        async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                await nursery.start(
-                    lambda task_status: self.serve(*listeners, task_status=task_status)
-                )
+        # Listened to until all has ended: a second signal must not kill what the first lets end.
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stop_when_told, signals)
                 logger.info("listening on %s", ", ".join(map(address_of, listeners)))
-                async for _ in signals:
-                    break
-                self.stop()
+                await self.serve(*listeners)
+                nursery.cancel_scope.cancel()
+
+    async def _stop_when_told(self, signals: AsyncIterator[int]) -> None:
+        async for _ in signals:
+            self.stop()
 
     async def _serve_one(self, stream: trio.SocketStream) -> None:
         async with stream:
-            if len(self.sessions) >= self.limits.connections:
-                logger.warning("connection refused: %d are open", len(self.sessions))
+            if self.limits.is_full(len(self.sessions)):
                 return
             session = _Session(self, stream)
             self.sessions.add(session)
@@ -107,6 +120,7 @@ class _Session(Generic[Event, Reply]):
         self._dialogue = Dialogue(server.service)
         # While nothing is under way, and bytes are waited for.
         self._waiting: trio.CancelScope | None = None
+        self._unread = 0
         self._lost = False
 
     def end_if_idle(self) -> None:
@@ -121,7 +135,9 @@ class _Session(Generic[Event, Reply]):
             if event is not None:
                 await self._handle(event)
             elif not self._dialogue.is_over:
-                self._dialogue.receive(await self._read_in_time())
+                self._unread = 0
+                await self._write()
+                self._receive(await self._read_in_time())
             await self._write()
 
     async def _handle(self, event: Event) -> None:
@@ -140,27 +156,22 @@ class _Session(Generic[Event, Reply]):
                     self._dialogue.answer(event, returned)
                     return
                 work = returned
-            await self._wait_for(event, work)
-        except Exception as error:
+        except FAILURES as error:
             self._dialogue.failed(event, error)
+            return
+        for outcome in await self._wait_for(work):
+            self._dialogue.settle(event, *outcome)
 
-    async def _wait_for(self, event: Event, work: Awaitable[Any]) -> None:
-        """Wait for what the handler brings, unless the peer goes."""
-        error: Exception | None = None
-        returned: list[Any] = []
+    async def _wait_for(self, work: Awaitable[Any]) -> list[tuple[Any, BaseException | None]]:
+        """What the handler brings; nothing if the peer goes before."""
+        outcome: list[tuple[Any, BaseException | None]] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read_meanwhile, nursery.cancel_scope)
+            if not self._dialogue.ended:
+                nursery.start_soon(self._read_meanwhile, nursery.cancel_scope)
             nursery.start_soon(self._stay_alive)
-            try:
-                returned.append(await work)
-            except Exception as raised:
-                # Not through the nursery, which would wrap it.
-                error = raised
+            outcome.append(await outcome_of(work))
             nursery.cancel_scope.cancel()
-        if error is not None:
-            raise error
-        for replies in returned:
-            self._dialogue.answer(event, replies)
+        return outcome
 
     async def _read_in_time(self) -> bytes:
         """What comes next; empty for the end, when it takes too long, and when we are to stop."""
@@ -172,29 +183,32 @@ class _Session(Generic[Event, Reply]):
             self._waiting = None
             return data
         if not self._server.stopping:
-            logger.info("connection closed: nothing came for %g s", self._limits.idle_timeout)
+            logger.info(IDLE, self._limits.idle_timeout)
         self._waiting = None
         return b""
 
     async def _read_meanwhile(self, work: trio.CancelScope) -> None:
         """See the end of the connection while a handler works; take no more than a little."""
-        unread = 0
-        while unread < self._limits.unread:
+        while self._unread < self._limits.unread:
             data = await self._read()
-            self._dialogue.receive(data)
-            unread += len(data)
+            self._receive(data)
             if not data:
-                if self._server.workers is None:
-                    # Nobody waits for its reply any more. A thread can't be cancelled.
+                if self._server.workers is None and self._dialogue.reply_due:
+                    # Nobody waits for it any more. A thread can't be cancelled.
                     work.cancel()
                 return
 
     async def _stay_alive(self) -> None:
         while True:
             await trio.sleep(self._server.service.keep_alive_interval)
-            self._dialogue.keep_alive()
-            with trio.CancelScope(shield=True):  # half a frame would be worse than none
-                await self._write()
+            if takes_more(self._stream.socket):
+                self._dialogue.keep_alive()
+                with trio.CancelScope(shield=True):  # half a frame would be worse than none
+                    await self._write()
+
+    def _receive(self, data: bytes) -> None:
+        self._unread += len(data)
+        self._dialogue.receive(data)
 
     async def _read(self) -> bytes:
         try:

@@ -10,7 +10,7 @@ import milterproto as mp
 import tcptable as tt
 from tcptable import socketmap as sm
 
-from ._contract import Handler, Replies, Service
+from ._contract import Handler, Replies, Service, is_async
 
 MilterEvent: TypeAlias = mp.Command | mp.ConnectionClosed
 MilterReplies: TypeAlias = Replies[mp.Response]
@@ -35,23 +35,12 @@ def milter(
     """
 
     def handler(connection: Any) -> MilterHandler:
-        conn = cast("mp.FilterConnection", connection)
-        handle = session(conn)
+        handle = session(cast("mp.FilterConnection", connection))
 
-        def usual(returned: MilterReplies) -> MilterReplies:
-            return mp.Continue() if returned is None and conn.our_turn else returned
+        def negotiated(event: MilterEvent) -> MilterReplies | Awaitable[MilterReplies]:
+            return mp.negotiate(event, wants) if isinstance(event, mp.Negotiate) else handle(event)
 
-        def plain(event: MilterEvent) -> MilterReplies:
-            if isinstance(event, mp.Negotiate):
-                return mp.negotiate(event, wants)
-            return usual(cast("MilterReplies", handle(event)))
-
-        async def coroutine(event: MilterEvent) -> MilterReplies:
-            if isinstance(event, mp.Negotiate):
-                return mp.negotiate(event, wants)
-            return usual(await cast("Any", handle(event)))
-
-        return coroutine if inspect.iscoroutinefunction(handle) else plain
+        return _like(handle, negotiated)
 
     def give_up(event: MilterEvent) -> tuple[mp.Response, ...]:
         return () if on_error is None or isinstance(event, mp.Negotiate) else (on_error,)
@@ -64,6 +53,7 @@ def milter(
         handler=handler,
         on_error=give_up,
         remote_error=mp.RemoteProtocolError,
+        silence=mp.Continue(),
         keep_alive=progress,
     )
 
@@ -96,11 +86,7 @@ def _table(connect: Callable[[], Any], lookup: Lookup) -> Service[TableEvent, tt
                 case tt.ConnectionClosed():
                     return None
 
-        async def coroutine(event: TableEvent) -> Replies[tt.Reply]:
-            answer = plain(event)
-            return cast("Replies[tt.Reply]", await answer if isinstance(event, tt.Get) else answer)
-
-        return coroutine if inspect.iscoroutinefunction(lookup) else plain
+        return _like(lookup, plain)
 
     return Service(
         connect=connect,
@@ -109,3 +95,13 @@ def _table(connect: Callable[[], Any], lookup: Lookup) -> Service[TableEvent, tt
         on_error=lambda _: (tt.TempError(b"the look-up has failed"),),
         remote_error=tt.RemoteProtocolError,
     )
+
+
+def _like(function: Callable[..., object], handler: Handler[Any, Any]) -> Handler[Any, Any]:
+    """The handler, a coroutine function if the user's is: servers look at that."""
+
+    async def coroutine(event: Any) -> Any:
+        returned = handler(event)
+        return await returned if inspect.isawaitable(returned) else returned
+
+    return coroutine if is_async(function) else handler

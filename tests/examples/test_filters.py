@@ -82,6 +82,27 @@ def test_a_client_without_a_name_is_named_once() -> None:
     assert b"client=[192.0.2.9]" in header.value
 
 
+def test_the_next_client_on_the_connection_is_another() -> None:
+    """Even if it says no HELO."""
+    session = tag_mail.Session(mp.FilterConnection(), b"[out]")
+    second = mp.Connect(b"second.test", mp.Family.INET, 1, b"192.0.2.99")
+    for event in (CLIENT, mp.Helo(b"first.test"), second, MAIL):
+        session.handle(event)
+    assert session.results() == b"unknown; client=second.test [192.0.2.99]; helo=unknown"
+
+
+@pytest.mark.parametrize("subject", [b"a\rb", b"a" * 65520], ids=["CR", "length"])
+def test_a_subject_that_no_mta_takes_back_is_let_alone(subject: bytes) -> None:
+    """The message must not be refused for it, for ever."""
+    conn = mp.FilterConnection()
+    session = tag_mail.Session(conn, b"[out]")
+    session.handle(MAIL)
+    session.handle(mp.Header(b"Subject", subject))
+    told = session.handle(mp.EndOfMessage())
+    assert isinstance(told, list)
+    assert [type(edit) for edit in told] == [mp.InsertHeader, mp.Accept]
+
+
 def test_forged_headers_are_removed() -> None:
     """All of them, from the last to the first, in any spelling."""
     forged = (mp.Header(b"X-Client", b"me"), mp.Header(b"x-cLIENT", b"me, too"))

@@ -1,8 +1,10 @@
 """The sockets that adapters listen on."""
 
+import fcntl
 import os
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,34 @@ def test_an_address_is_said_as_it_was_given(address: str) -> None:
     """But for the port that the kernel chose."""
     with listen(address + "0") as listener:
         assert address_of(listener) == f"{address}{listener.getsockname()[1]}"
+
+
+def test_nobody_may_connect_before_the_mode_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between bind() and chmod() the socket is there already."""
+    before: list[int] = []
+    chmod = Path.chmod
+
+    def note(path: Path, mode: int) -> None:
+        before.append(stat.S_IMODE(path.stat().st_mode))
+        chmod(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", note)
+    listen(f"unix:{tmp_path / 'filter'}", mode=0o600).close()
+    assert before == [0]
+
+
+def test_two_that_start_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """Or the second could remove the first one's socket, having seen a stale one before."""
+    path = tmp_path / "filter"
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    thread = threading.Thread(target=lambda: listen(f"unix:{path}").close())
+    thread.start()
+    thread.join(0.1)
+    assert thread.is_alive()
+    assert not path.exists()
+    os.close(descriptor)
+    thread.join(20)
+    assert path.exists()

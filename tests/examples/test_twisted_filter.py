@@ -64,3 +64,54 @@ def test_one_broken_connection_never_disturbs_another(path: Path) -> None:
     assert len(good.say(mp.RcptTo(b"<b@y.test>"), mp.EndOfMessage())) == 2
     for mta in (good, bad):
         mta.socket.close()
+
+
+PAUSED = r"""
+import twisted_filter as one
+from twisted.internet import defer, protocol
+from twisted.internet.testing import StringTransport
+import milterproto as mp
+from adapters.services import milter
+
+later = defer.Deferred()
+
+def handle(event):
+    if isinstance(event, mp.RcptTo):
+        return defer.succeed(None).addCallback(lambda _: later)  # called, and yet not there
+
+factory = protocol.Factory.forProtocol(one.MilterProtocol)
+factory.service = milter(lambda _: handle, mp.Wants())
+peer, transport, mta = factory.buildProtocol(None), StringTransport(), mp.MTAConnection()
+peer.makeConnection(transport)
+
+def say(command):
+    peer.dataReceived(mta.send(command))
+
+def heard():
+    mta.receive_data(transport.value())
+    transport.clear()
+    return list(mta.events())
+
+say(mp.offer()), heard()
+say(mp.MailFrom(b"<a@x.test>")), heard()
+say(mp.RcptTo(b"<b@y.test>"))
+assert transport.value() == b""
+peer.dataReceived(b"\0\0\xff\xff" + b"DR" + bytes(65533))
+assert transport.producerState == "paused", transport.producerState
+later.callback(mp.Reject())
+assert heard() == [mp.Reject()]
+assert transport.producerState == "producing", transport.producerState
+print("done")
+"""
+
+
+def test_a_deferred_that_is_called_and_not_there() -> None:
+    """It is waited for like any other; and meanwhile no more is read than a little."""
+    done = subprocess.run(
+        [sys.executable, "-c", PAUSED],
+        cwd=EXAMPLE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "done\n", done.stderr
