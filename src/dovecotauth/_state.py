@@ -18,6 +18,7 @@ from ._events import (
     ServerHello,
     Version,
 )
+from ._master_events import MasterHello
 
 
 class State(enum.Enum):
@@ -43,6 +44,7 @@ GREETING: Final[Mapping[tuple[Greeting, type], Greeting]] = {
     (Greeting.NOTHING, Version): Greeting.VERSION,
     (Greeting.VERSION, ClientHello): Greeting.DONE,
     (Greeting.VERSION, ServerHello): Greeting.DONE,
+    (Greeting.VERSION, MasterHello): Greeting.DONE,
 }
 """How far a side is after what it has said; what is not in the table can't be said."""
 
