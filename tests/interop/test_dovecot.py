@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +15,7 @@ import pytest
 import scramp
 
 import dovecotauth as da
+from dovecotauth.__main__ import main
 
 from ._dovecot import PASSWORD, Dovecot
 
@@ -201,3 +204,28 @@ def test_the_longest_line_that_we_write_is_taken(client: Client) -> None:
         else:
             with pytest.raises(da.LocalProtocolError, match="16385"):
                 client.send(auth)
+
+
+def test_the_command(
+    dovecot: Dovecot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """python -m dovecotauth."""
+    for mechanism, user, password, status, output in (
+        ("PLAIN", "alice", PASSWORD, 0, "yes: it is alice\n"),
+        ("LOGIN", "bob", PASSWORD, 0, "yes: it is bob\n"),
+        ("LOGIN", "carol", PASSWORD, 1, "right, but carol must not log in, nologin, reason\n"),
+        ("PLAIN", "alice", b"x", 1, "no\n"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(password + b"\n")))
+        assert main(["auth", "--mechanism", mechanism, dovecot.client, user]) == status
+        assert capsys.readouterr().out.endswith(output)
+
+
+def test_the_command_on_a_master_socket(
+    dovecot: Dovecot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says what it has found."""
+    assert main(["--timeout", "0.5", "mechanisms", dovecot.master]) == 2
+    assert "it greets as a master socket does" in capsys.readouterr().out
+    assert main(["mechanisms", dovecot.client]) == 0
+    assert "CRAM-MD5 dictionary active\n" in capsys.readouterr().out
