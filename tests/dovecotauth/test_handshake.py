@@ -50,10 +50,21 @@ def test_versions_that_we_do_not_speak(version: da.Version) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"VERSION\t2\t0", b"VERSION\t0\t1", b"VERSION\t1\t1\tx", b"VERSION\t1", b"VERSION", b"CPID\t1",
-     b"version\t1\t1", b"VERSION\t1\t", b"VERSION\t1\tx", b"VERSION\t1\t4294967296",
-     b"VERSION 1 1"],
-)  # fmt: skip
+    [
+        b"VERSION\t2\t0",
+        b"VERSION\t0\t1",
+        b"VERSION\t1\t1\tx",
+        b"VERSION\t1\t1\t1",
+        b"VERSION\t1",
+        b"VERSION",
+        b"CPID\t1",
+        b"version\t1\t1",
+        b"VERSION\t1\t",
+        b"VERSION\t1\tx",
+        b"VERSION\t1\t4294967296",
+        b"VERSION 1 1",
+    ],
+)
 def test_versions_that_are_none(line: bytes) -> None:
     """Dovecot wants exactly two numbers, of which the first is 1."""
     with pytest.raises(da.RemoteProtocolError):

@@ -249,10 +249,16 @@ def test_a_final_response_needs_leave() -> None:
     fed(conn, AUTH_7)
     with pytest.raises(da.LocalProtocolError, match="without final-resp-ok"):
         conn.send(da.Ok(7, b"ann", (), b"v=x"))
-    conn.forget(7)
-    fed(conn, allowed)
-    fed(conn, b"CANCEL\t7\n")
-    conn.send(da.Cancelled(7))
+
+
+@pytest.mark.parametrize("how", ["forgotten", "cancelled"])
+def test_leave_for_a_final_response_ends_with_its_request(how: str) -> None:
+    """The next one with that id has to give its own."""
+    conn = asked(3, AUTH_7[:-1] + b"\tfinal-resp-ok\n")
+    if how == "forgotten":
+        conn.forget(7)
+    else:
+        fed(conn, b"CANCEL\t7\n")
     fed(conn, AUTH_7)
     with pytest.raises(da.LocalProtocolError, match="without final-resp-ok"):
         conn.send(da.Fail(7, response=b"x"))
