@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import shutil
 import signal
 import socket
@@ -28,9 +26,9 @@ listen = 127.0.0.1
 ssl = no
 # As root it would ask the kernel for more than a container may have.
 default_vsz_limit = 0
-default_login_user = {user}
-default_internal_user = {user}
-default_internal_group = {group}
+default_login_user = dovecot
+default_internal_user = dovecot
+default_internal_group = dovecot
 auth_mechanisms = plain login cram-md5 scram-sha-256
 # Failures come at once, but when a test asks for a delay.
 auth_failure_delay = {failure_delay}
@@ -44,23 +42,23 @@ userdb {{
   args = username_format=%u {root}/users
 }}
 service auth {{
-  user = {user}
+  user = dovecot
   chroot =
   unix_listener client {{
     mode = 0600
-    user = {user}
+    user = dovecot
   }}
   unix_listener login/login {{
     mode = 0600
-    user = {user}
+    user = dovecot
   }}
   unix_listener auth-userdb {{
     mode = 0600
-    user = {user}
+    user = dovecot
   }}
   unix_listener auth-master {{
     mode = 0600
-    user = {user}
+    user = dovecot
   }}
 }}
 service anvil {{
@@ -135,7 +133,6 @@ class Dovecot:
 
     def _configure(self) -> None:
         self.root.chmod(0o755)
-        user = "dovecot" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         lines = [f"{name}:{{PLAIN}}{PASSWORD.decode()}:1000:1000::/home/{name}::" for name in USERS]
         lines[2] += " nologin=y reason=Closed"
         lines.append(f"odd:{{PLAIN}}{PASSWORD.decode()}:1000:1000::/home/odd:: user=a\x01b")
@@ -143,8 +140,6 @@ class Dovecot:
         (self.root / "users").chmod(0o644)
         config = _CONFIG.format(
             root=self.root,
-            user=user,
-            group=user,
             failure_delay=self._failure_delay,
         )
         (self.root / "conf").write_text(config)

@@ -7,8 +7,7 @@ import hmac
 import io
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -21,13 +20,6 @@ from ._dovecot import PASSWORD, Dovecot
 
 # no-penalty: else Dovecot makes a client wait that has failed, and whoever asks from nowhere.
 SMTP: Final = ((b"service", b"smtp"), (b"no-penalty", None))
-
-
-@pytest.fixture(scope="module")
-def dovecot(require_program: Callable[[str, str], Path]) -> Iterator[Dovecot]:
-    with Dovecot(require_program("dovecot", "dovecot-core")) as running:
-        yield running
-        print(running.log())
 
 
 class Client:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from dovecotauth import master
 from ._dovecot import PASSWORD, Dovecot
 
 LMTP = ((b"service", b"lmtp"),)
-
-
-@pytest.fixture(scope="module")
-def dovecot(require_program: Callable[[str, str], Path]) -> Iterator[Dovecot]:
-    with Dovecot(require_program("dovecot", "dovecot-core")) as running:
-        yield running
-        print(running.log())
 
 
 def next_of(conn: Any, sock: socket.socket) -> Any:

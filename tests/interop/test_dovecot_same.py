@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -14,14 +12,6 @@ import pytest
 import dovecotauth as da
 
 from ._dovecot import PASSWORD, Dovecot
-
-
-@pytest.fixture(scope="module")
-def dovecot(require_program: Callable[[str, str], Path]) -> Iterator[Dovecot]:
-    with Dovecot(require_program("dovecot", "dovecot-core")) as running:
-        yield running
-        print(running.log())
-
 
 HELLO: Final = da.ServerHello(
     tuple(map(da.Mechanism, (b"PLAIN", b"LOGIN", b"CRAM-MD5", b"SCRAM-SHA-256"))), 1, 1, b"0" * 32
