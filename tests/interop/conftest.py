@@ -8,19 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from ._dovecot import Dovecot
 from ._postfix_bed import Bed
+
+
+def _as_root(program: Path, name: str) -> Path:
+    if os.geteuid() != 0:
+        reason = f"only root can start {name}, which changes its user id"
+        if os.environ.get("MAILWIRE_REQUIRE_SERVERS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return program
 
 
 @pytest.fixture(scope="session")
 def postfix_program(require_program: Callable[[str, str], Path]) -> Path:
     """The postfix command, for who may start it."""
-    program = require_program("postfix", "postfix")
-    if os.geteuid() != 0:
-        reason = "only root can start Postfix, which changes its user id"
-        if os.environ.get("MAILWIRE_REQUIRE_SERVERS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return _as_root(require_program("postfix", "postfix"), "Postfix")
+
+
+@pytest.fixture(scope="module")
+def dovecot(require_program: Callable[[str, str], Path]) -> Iterator[Dovecot]:
+    """A Dovecot that does nothing but authenticate."""
+    with Dovecot(_as_root(require_program("dovecot", "dovecot-core"), "Dovecot")) as running:
+        yield running
+        # Shown with a test that fails.
+        print(running.log())
 
 
 @pytest.fixture(scope="session")

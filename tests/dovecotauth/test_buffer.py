@@ -1,0 +1,108 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dovecotauth as da
+from dovecotauth._buffer import LineBuffer
+
+from .strategies import pieces
+
+
+def lines_of(buffer: LineBuffer) -> list[bytes]:
+    """All that are there."""
+    lines = []
+    while (line := buffer.next()) is not None:
+        lines.append(line)
+    return lines
+
+
+@given(st.lists(st.binary(max_size=20)), st.data())
+def test_any_chunking_gives_the_same_lines(given_lines: list[bytes], data: st.DataObject) -> None:
+    """However the bytes come, and whether lines are fetched between them or not."""
+    lines = [b"." + line.replace(b"\n", b"").rstrip(b"\r") for line in given_lines]
+    ends = st.sampled_from([b"\n", b"\r\n"])
+    stream = b"".join(line + data.draw(ends) for line in lines) + b"rest"
+    buffer = LineBuffer(100)
+    got = []
+    for piece in data.draw(pieces(stream)):
+        buffer.feed(piece)
+        if data.draw(st.booleans()):
+            got += lines_of(buffer)
+    got += lines_of(buffer)
+    assert got == lines
+    assert buffer
+    buffer.feed(b"\n")
+    assert buffer.next() == b"rest"
+    assert not buffer
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_the_longest_line_and_one_byte_more(size: int) -> None:
+    """The limit counts the LF; what is too long is refused before its end has come."""
+    buffer = LineBuffer(10)
+    stream = b"x" * 9 + b"\n" + b"y" * 10
+    for start in range(0, len(stream), size):
+        buffer.feed(stream[start : start + size])
+    assert buffer.next() == b"x" * 9
+    with pytest.raises(da.RemoteProtocolError, match="a line of more than 10 bytes"):
+        buffer.next()
+
+
+def test_a_whole_line_that_is_too_long() -> None:
+    """Its end has come, too."""
+    buffer = LineBuffer(10)
+    buffer.feed(b"x" * 10 + b"\nAUTH\n")
+    with pytest.raises(da.RemoteProtocolError, match="a line of more than 10 bytes"):
+        buffer.next()
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01", "a TLS handshake"),
+        (b"EHLO a.test\r", "an SMTP client"),
+        (b"HELO a.test\r", "an SMTP client"),
+        (b"SSH-2.0-OpenSSH", "an SSH greeting"),
+        (b"GET / HTTP/1.0\r\n", "an HTTP request"),
+        (b"POST /x HTTP/1.0\r\n", "an HTTP request"),
+    ],
+)
+def test_strangers_are_told_at_once(start: bytes, what: str) -> None:
+    """What they wait for never comes."""
+    buffer = LineBuffer(1000)
+    buffer.feed(start)
+    with pytest.raises(da.RemoteProtocolError, match=f"it looks like {what}"):
+        buffer.next()
+
+
+def test_one_cr_belongs_to_the_end_of_a_line() -> None:
+    """As with Dovecot: a whole session with CR LF works. A second one is data."""
+    buffer = LineBuffer(10)
+    buffer.feed(b"a\r\r\nb\r")
+    assert buffer.next() == b"a\r"
+    assert buffer.next() is None
+    buffer.feed(b"\n\r\n\n")
+    assert lines_of(buffer) == [b"b", b"", b""]
+
+
+def test_clear_forgets() -> None:
+    """Nothing of a broken connection is kept."""
+    buffer = LineBuffer(100)
+    buffer.feed(b"AUTH\nAU")
+    buffer.next()
+    buffer.clear()
+    assert not buffer
+    assert buffer.next() is None
+
+
+def test_no_byte_is_looked_at_twice() -> None:
+    """The search for a line's end goes on where it stopped, wherever the line is by then."""
+    buffer = LineBuffer(1000)
+    buffer.feed(b"one\ntw")
+    assert buffer.next() == b"one"
+    for size, piece in ((2, b"o"), (3, b"x"), (4, b"y")):
+        assert buffer.next() is None
+        assert buffer._searched - buffer._offset == size
+        buffer.feed(piece)
+    buffer.feed(b"\n")
+    assert buffer.next() == b"twoxy"
