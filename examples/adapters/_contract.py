@@ -76,7 +76,8 @@ class Service(Generic[Event, Reply]):
     close the connection. ``keep_alive`` is asked every ``keep_alive_interval`` seconds while a
     handler works; what it returns is sent. ``remote_error`` is what the codec raises when the
     peer has broken the protocol. ``silence`` is sent where a reply is due and the handler returns
-    None.
+    None. ``multiplexed``: requests wait for their replies without holding up the next event, so
+    that a handler which has failed owes one whatever the turn.
     """
 
     connect: Callable[[], Connection[Event, Reply]]
@@ -84,6 +85,7 @@ class Service(Generic[Event, Reply]):
     on_error: Callable[[Event], Iterable[Reply]]
     remote_error: type[Exception]
     silence: Reply | None = None
+    multiplexed: bool = False
     keep_alive: Callable[[Connection[Event, Reply]], Reply | None] = lambda _: None
     keep_alive_interval: float = 5.0
 
@@ -245,13 +247,15 @@ class Dialogue(Generic[Event, Reply]):
     def failed(self, event: Event, error: BaseException) -> None:
         """The handler has raised, or `answer` has."""
         logger.error("the handler has failed at %s", type(event).__name__, exc_info=error)
-        if not self._conn.our_turn:
+        if not (self._conn.our_turn or self._service.multiplexed):
             return
+        replies: tuple[Reply, ...] = ()
         try:
-            self._send(_as_replies(self._service.on_error(event)))
+            replies = _as_replies(self._service.on_error(event))
+            self._send(replies)
         except Exception:
             logger.exception("what on_error gives for %s can't be sent", type(event).__name__)
-        if self._conn.our_turn:
+        if self._conn.our_turn or not replies:
             # No reply is better than a wrong one: the peer has a default of its own.
             self.receive(b"")
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias, cast
 
+import dovecotauth as da
 import milterproto as mp
 import tcptable as tt
 from tcptable import socketmap as sm
@@ -94,6 +95,55 @@ def _table(connect: Callable[[], Any], lookup: Lookup) -> Service[TableEvent, tt
         # Never "no such user", and no word of what went wrong here.
         on_error=lambda _: (tt.TempError(b"the look-up has failed"),),
         remote_error=tt.RemoteProtocolError,
+    )
+
+
+AuthEvent: TypeAlias = da.Received | da.ConnectionClosed
+AuthHandler: TypeAlias = Handler[AuthEvent, da.FromServer]
+
+
+def dovecot_auth(
+    session: Callable[[da.ServerConnection], AuthHandler],
+    hello: Callable[[], da.ServerHello],
+    *,
+    temp_fail: bool = False,
+) -> Service[AuthEvent, da.FromServer]:
+    """Authentication for Postfix's ``smtpd_sasl_type = dovecot``, and for others.
+
+    ``hello`` makes the greeting of each connection. ``session`` is called for each, too, and
+    returns the function that gets `Auth`, `Cont`, `Cancel` and the end; the rest is answered here.
+    When it fails the connection is closed, which Postfix turns into 454; it takes every Fail for
+    a wrong password (535). ``temp_fail`` sends a Fail that says so, for those who understand it.
+    """
+
+    def handler(connection: Any) -> AuthHandler:
+        conn = cast("da.ServerConnection", connection)
+        handle = session(conn)
+
+        def usual(event: AuthEvent) -> Any:
+            match event:
+                case da.Connected():
+                    return hello()
+                case da.Malformed():
+                    return event.reply
+                case da.Version() | da.ClientHello():
+                    return None
+                case _:
+                    return handle(event)
+
+        return _like(handle, usual)
+
+    def give_up(event: AuthEvent) -> tuple[da.FromServer, ...]:
+        if temp_fail and isinstance(event, da.Auth | da.Cont):
+            return (da.Fail(event.id, code=da.TEMP_FAIL),)
+        return ()
+
+    return Service(
+        connect=da.ServerConnection,
+        handler=handler,
+        on_error=give_up,
+        remote_error=da.RemoteProtocolError,
+        multiplexed=True,
     )
 
 

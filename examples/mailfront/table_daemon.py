@@ -10,6 +10,7 @@ socketmap:inet:127.0.0.1:10010:recipients. The maps:
     recipients   users' addresses, with extension or without: the mailbox
     aliases      addresses that stand for others: these
     transport    users' addresses: the way that belongs to their plan
+    logins       addresses and aliases: who may send from there, for smtpd_sender_login_maps
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from mailfront._cache import Cache
 from mailfront.userdb import DEFAULT_DATABASE, Plan, UserDB
 
 logger = logging.getLogger("table_daemon")
-MAPS = ("domains", "recipients", "aliases", "transport")
+MAPS = ("domains", "recipients", "aliases", "transport", "logins")
 # Every smtpd, cleanup and trivial-rewrite process holds a connection for each map, for its life.
 LIMITS = Limits(connections=10_000, idle_timeout=86_400)
 
@@ -117,6 +118,8 @@ class Tables:
         if table == "aliases":
             return await self._users.alias(name)
         user = await self._users.user(name)
+        if table == "logins":
+            return await self._users.alias(name) if user is None else user.address
         if user is None:
             return None
         return user.mailbox if table == "recipients" else self._transports.get(user.plan)

@@ -55,6 +55,8 @@ class User(Base):
     domain: Mapped[str] = mapped_column(ForeignKey("domains.name"))
     plan: Mapped[Plan]
     mailbox: Mapped[str]
+    # May not log in, whatever the password; mail still comes.
+    blocked: Mapped[bool] = mapped_column(default=False)
     # The password itself is nowhere. Both are made from it, in one place, or neither.
     argon2_hash: Mapped[str | None] = mapped_column(default=None, repr=False)
     scram_salt: Mapped[bytes | None] = mapped_column(LargeBinary, default=None, repr=False)
@@ -135,7 +137,7 @@ class UserDB:
 
 
 def demo_rows() -> list[Base]:
-    """Two domains, a few users of either plan, whose passwords are their names."""
+    """Two domains, a few users of either plan, whose passwords are their names; one is blocked."""
     rows: list[Base] = [Domain("example.test"), Domain("trial.example.test")]
     for name, domain, plan in (
         ("ann", "example.test", Plan.PAID),
@@ -145,6 +147,7 @@ def demo_rows() -> list[Base]:
     ):
         user = User(f"{name}@{domain}", domain, plan, f"{domain}/{name}/")
         user.set_password(name)
+        user.blocked = name == "tim"
         rows.append(user)
     rows.append(Alias("team@example.test", "ann@example.test, bob@example.test"))
     rows.append(Alias("postmaster@example.test", "ann@example.test"))

@@ -34,7 +34,7 @@ from ._events import (
 )
 from ._fields import join_fields, split_fields
 from ._handshake import NEWEST
-from ._server import DEFAULT_MAX_OUTSTANDING, ServerConnection
+from ._server import DEFAULT_MAX_OUTSTANDING, Received, ServerConnection
 from ._state import Phase, State
 from ._wire import MAX_LINE
 
@@ -67,6 +67,7 @@ __all__ = [
     "Parameters",
     "Phase",
     "ProtocolError",
+    "Received",
     "RemoteProtocolError",
     "ServerConnection",
     "ServerHello",

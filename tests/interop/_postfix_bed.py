@@ -59,7 +59,7 @@ class Bed:
                     "check_recipient_access inline:{example.test=permit}, reject"
                 ),
             }
-            certificate = _make_certificate(root)
+            certificate = make_certificate(root)
             services["tls"] = {
                 "smtpd_milters": address,
                 "smtpd_tls_security_level": "may",
@@ -160,7 +160,7 @@ class Bed:
         return deliveries
 
 
-def _make_certificate(directory: Path) -> Path:
+def make_certificate(directory: Path) -> Path:
     """A key and a certificate for it, in one file."""
     key, certificate, both = (directory / name for name in ("key", "certificate", "chain"))
     subprocess.run(
