@@ -39,7 +39,8 @@ logger = logging.getLogger("auth_daemon")
 # not for long: of an exchange that was given up nobody says so.
 LIMITS = Limits(connections=10_000, idle_timeout=86_400, grace=2)
 ABANDONED = 150.0  # seconds; Postfix does not say that its client gave up. As in Dovecot.
-# Seconds for the database, and for a wrong password at most: Postfix gives up after ten.
+# Seconds for the database, and for a wrong password at most: Postfix gives up after ten. A hash
+# takes some 50 ms, so those that wait for theirs (--at-work) take one or two.
 PATIENCE = 5.0
 FIRST_DELAY, LAST_DELAY = 0.5, 4.0
 BY_NAME = {mechanism.name: (mechanism, talk) for mechanism, talk in MECHANISMS.items()}
@@ -220,7 +221,7 @@ class Options(argparse.Namespace):
 async def serve(options: Options) -> None:
     """Until SIGTERM or SIGINT."""
     users = UserDB.connect(options.database)
-    passwords = Passwords(users, workers=options.workers, at_work=options.at_work)
+    passwords = Passwords(users, workers=options.workers, at_work=options.at_work * options.workers)
     delays = Delays()
     numbers = itertools.count(1)
 
@@ -259,7 +260,7 @@ def main() -> None:
     )
     add("--plaintext", action="store_true", help="take PLAIN and LOGIN without TLS, too")
     add("--workers", type=int, default=os.cpu_count() or 1, help="threads that hash: %(default)s")
-    add("--at-work", type=int, default=100, help="passwords checked at once: %(default)s")
+    add("--at-work", type=int, default=25, help="passwords waiting for each: %(default)s")
     options = parser.parse_args(namespace=Options())
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:

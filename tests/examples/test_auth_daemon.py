@@ -266,3 +266,31 @@ def test_what_it_can_not_listen_on_is_a_line() -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith("can't start: 'nonsense' is not unix:/path")
+
+
+def test_who_is_not_there_takes_as_long(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hash is checked for him, too; and a user without one has no password."""
+    checked: list[str] = []
+    verify = auth_daemon.Passwords._verify
+
+    def note(passwords: auth_daemon.Passwords, known: str, password: str) -> bool:
+        checked.append(known)
+        verify(passwords, known, password)
+        return True
+
+    async def ask() -> list[bool]:
+        users = userdb.UserDB.connect(database)
+        passwords = auth_daemon.Passwords(users, workers=1, at_work=1)
+        try:
+            ann = await passwords.user("ANN@example.test")
+            bare = userdb.User("x@example.test", "example.test", userdb.Plan.PAID, "x/")
+            return [await passwords.is_right(one, "ann") for one in (ann, None, bare)]
+        finally:
+            passwords.close()
+            await users.close()
+
+    monkeypatch.setattr(auth_daemon.Passwords, "_verify", note)
+    assert asyncio.run(ask()) == [True, False, False]
+    assert len(checked) == 3
+    assert all(known.startswith("$argon2id$") for known in checked)
+    assert {known.split("$")[3] for known in checked} == {checked[0].split("$")[3]}
