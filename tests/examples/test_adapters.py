@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 from adapters import on_asyncio, on_threads, on_trio
 from adapters._contract import Limits, Service
 from adapters.services import milter, tcp_table
@@ -993,6 +994,57 @@ def test_the_end_is_not_cancelled_by_the_peers_own(tmp_path: Path, host: Host) -
         mta.socket.close()
         gone.set()
         assert done.wait(PATIENCE)
+
+
+@any_loop
+def test_a_cancelled_coroutine_may_tidy_up(tmp_path: Path, host: Host) -> None:
+    """Though the next sign of life finds the connection broken."""
+    begun, tidied = threading.Event(), threading.Event()
+
+    async def handle(event: Any) -> None:
+        if isinstance(event, mp.EndOfMessage):
+            begun.set()
+            try:
+                await host.sleep(1000)  # type: ignore[misc]
+            finally:
+                with trio.CancelScope(shield=True) if host is TRIO else contextlib.nullcontext():
+                    await host.sleep(0.1)  # type: ignore[misc]
+                tidied.set()
+
+    lively = service(handle, keep_alive_interval=0.001)
+    with serving(host, lively, tmp_path) as bench:
+        mta = bench.connect()
+        mta.say(*MESSAGE)
+        mta.send(mp.EndOfMessage())
+        assert begun.wait(PATIENCE)
+        mta.socket.close()
+        assert tidied.wait(PATIENCE)
+
+
+@any_loop
+def test_what_is_begun_after_the_end_is_done(tmp_path: Path, host: Host) -> None:
+    """It had come before: a handler sees all that came, and one end."""
+    begun, gone = threading.Event(), threading.Event()
+    done: list[type] = []
+
+    async def handle(event: Any) -> None:
+        if isinstance(event, mp.Body):
+            begun.set()
+            while not gone.is_set():
+                await host.sleep(0.001)  # type: ignore[misc]
+        await host.sleep(0.01)  # type: ignore[misc]
+        done.append(type(event))
+
+    wants = mp.Wants(events={mp.MailFrom, mp.Body}, replies=())
+    with serving(host, milter(lambda _: handle, wants), tmp_path) as bench:
+        mta = bench.connect(begin=False)
+        mta.say(mp.offer())
+        for command in (MAIL, mp.Body(b"x"), mp.EndOfMessage()):
+            mta.send(command)
+        assert begun.wait(PATIENCE)
+        mta.socket.close()
+        gone.set()
+    assert done == [mp.MailFrom, mp.Body, mp.EndOfMessage, mp.ConnectionClosed]
 
 
 @any_host
