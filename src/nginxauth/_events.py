@@ -1,0 +1,178 @@
+"""The events, in both directions. All text is bytes, decoded where nginx encodes it.
+
+Making an event never fails; what may not be sent is found out by ``send()``. Field order is
+wire order. The layouts are in the manual's wire-format page.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias, final
+
+import attrs
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Header names with their values, in order: ``(b"X-Auth-Key", b"s3cret")``."""
+
+# nginx's own, and those of its forks. What else a front sends is passed on as it is.
+PLAIN: Final = b"plain"
+APOP: Final = b"apop"
+CRAM_MD5: Final = b"cram-md5"
+EXTERNAL: Final = b"external"
+NONE: Final = b"none"
+XOAUTH2: Final = b"xoauth2"
+OAUTHBEARER: Final = b"oauthbearer"
+
+
+def hide(value: bytes | None) -> str:
+    """A secret for ``repr``: whether there is one, and not even how long."""
+    return "***" if value else repr(value)
+
+
+def hide_values(headers: Headers) -> str:
+    """Headers for ``repr``, by name only: one of them is the shared secret. Never fails."""
+    try:
+        return f"({', '.join(f'({name!r}, ***)' for name, _ in headers)})"
+    except Exception:  # noqa: BLE001 - whatever was put there in place of headers
+        return "<no headers>"
+
+
+# --- the request ---------------------------------------------------------------------------
+
+
+@final
+@attrs.frozen
+class ProxyProtocol:
+    """Who connected, as a PROXY header that nginx was sent says (``Proxy-Protocol-*``)."""
+
+    address: bytes
+    port: int
+    server_address: bytes
+    server_port: int
+
+
+@final
+@attrs.frozen
+class Envelope:
+    """A mail that nobody logged in for (method ``none``), by its first recipient.
+
+    ``mail`` and ``rcpt`` are the client's commands as it wrote them, verb, letter case and
+    parameters included; the properties take them apart. ``helo`` is empty if it said none.
+    """
+
+    helo: bytes
+    mail: bytes
+    rcpt: bytes
+
+
+@final
+@attrs.frozen
+class TLS:
+    """The client's TLS, as nginx tells it (``Auth-SSL-*``); empty is what it did not tell.
+
+    ``verify`` is ``b"NONE"`` (no certificate), ``b"SUCCESS"`` or ``b"FAILED:reason"``; empty
+    where nginx asks for no certificates. The next four describe a certificate that the client
+    *showed*: they prove nothing unless ``verify`` is ``b"SUCCESS"``. ``certificate`` is PEM.
+    """
+
+    protocol: bytes = b""
+    cipher: bytes = b""
+    verify: bytes = b""
+    subject: bytes = b""
+    issuer: bytes = b""
+    serial: bytes = b""
+    fingerprint: bytes = b""
+    certificate: bytes = b""
+
+
+@final
+@attrs.frozen
+class AuthRequest:
+    """The question whether this user may log in, and where to.
+
+    ``method``: one of the constants above, or another that a fork has. ``user`` and ``password``
+    are decoded; the password is a digest for ``apop`` and ``cram-md5`` (with ``salt``), a token
+    for the two OAuth methods, and always empty for ``external`` and ``none``, for which nginx
+    may send that of an earlier attempt. ``protocol``: ``b"smtp"``, ``b"imap"`` or ``b"pop3"``.
+    ``attempt`` counts from 1 in each mail session. ``client_host`` is there with SMTP only.
+    ``headers`` is all the rest, such as what ``auth_http_header`` sets.
+    """
+
+    method: bytes
+    user: bytes
+    password: bytes = attrs.field(repr=hide)
+    protocol: bytes
+    attempt: int
+    client_ip: bytes
+    client_host: bytes | None = None
+    salt: bytes = b""
+    proxy_protocol: ProxyProtocol | None = None
+    envelope: Envelope | None = None
+    tls: TLS | None = None
+    headers: Headers = attrs.field(default=(), repr=hide_values)
+
+
+# --- the replies ---------------------------------------------------------------------------
+
+
+@final
+@attrs.frozen
+class Allow:
+    """Let him in, and go on at this server (``Auth-Status: OK``).
+
+    ``server`` is an IP address as text, without brackets: nginx resolves no names. ``user`` and
+    ``password`` replace what the client said, on the way to that server.
+    """
+
+    server: bytes
+    port: int
+    user: bytes | None = None
+    password: bytes | None = attrs.field(default=None, repr=hide)
+
+
+@final
+@attrs.frozen
+class Deny:
+    """Refuse him (any other ``Auth-Status``).
+
+    ``message`` is what the mail client is shown, behind its protocol's own words. ``code``, SMTP
+    only, is what stands before it: ``b"451 4.3.0"``; empty means nginx's ``535 5.7.0``. ``wait``:
+    nginx holds the refusal back for so many seconds, and then lets the client try again; with 0
+    it closes. ``challenge`` is the error data of the OAuth methods, not yet in base64.
+    """
+
+    message: bytes
+    code: bytes = b""
+    wait: int = 0
+    challenge: bytes | None = None
+
+
+@final
+@attrs.frozen
+class Wait:
+    """Let nginx ask the same again, after so many seconds (``Auth-Status: WAIT``); at least 1."""
+
+    seconds: int
+
+
+@final
+@attrs.frozen
+class Malformed:
+    """A request that can't be used, though it is clear where it ends.
+
+    ``data`` is its head, ``reason`` says what is wrong (no part of ``data`` is in it), ``reply``
+    is what to answer.
+    """
+
+    data: bytes = attrs.field(repr=hide)
+    reason: str
+    reply: Deny
+
+
+@final
+@attrs.frozen
+class ConnectionClosed:
+    """The peer has closed, or the one request of this connection has been answered."""
+
+
+Reply: TypeAlias = Allow | Deny | Wait
+"""What a server sends."""
