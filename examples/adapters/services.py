@@ -111,7 +111,8 @@ def dovecot_auth(
     """Authentication for Postfix's ``smtpd_sasl_type = dovecot``, and for others.
 
     ``hello`` makes the greeting of each connection. ``session`` is called for each, too, and
-    returns the function that gets `Auth`, `Cont`, `Cancel` and the end; the rest is answered here.
+    returns the function that gets `Auth`, `Cont`, `Cancel`, `Malformed` and the end. A `Malformed`
+    ends the exchange that it names, and is answered here where that function returns None.
     When it fails the connection is closed, which Postfix turns into 454; it takes every Fail for
     a wrong password (535). ``temp_fail`` sends a Fail that says so, for those who understand it.
     """
@@ -124,10 +125,12 @@ def dovecot_auth(
             match event:
                 case da.Connected():
                     return hello()
-                case da.Malformed():
-                    return event.reply
                 case da.Version() | da.ClientHello():
                     return None
+                case da.Malformed(reply=reply) if reply.temporary and not temp_fail:
+                    raise RuntimeError(event.reason)
+                case da.Malformed(reply=reply):
+                    return _or_else(handle(event), reply)
                 case _:
                     return handle(event)
 
@@ -155,3 +158,15 @@ def _like(function: Callable[..., object], handler: Handler[Any, Any]) -> Handle
         return await returned if inspect.isawaitable(returned) else returned
 
     return coroutine if is_async(function) else handler
+
+
+def _or_else(returned: Any, usual: object) -> Any:
+    """What the user's function returns, or the usual if that is None."""
+
+    async def coroutine() -> Any:
+        answer = await returned
+        return usual if answer is None else answer
+
+    if inspect.isawaitable(returned):
+        return coroutine()
+    return usual if returned is None else returned

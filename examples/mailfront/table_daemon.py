@@ -35,6 +35,7 @@ from adapters.services import Lookup, socketmap, tcp_table
 
 import tcptable as tt
 from mailfront._cache import Cache
+from mailfront._patience import within
 from mailfront.userdb import DEFAULT_DATABASE, Plan, UserDB
 
 logger = logging.getLogger("table_daemon")
@@ -97,16 +98,8 @@ class Tables:
 
     async def _ask(self, key: tuple[str, str]) -> str | None:
         table, name = key
-        # Not asyncio.timeout(), which waits until what it cancels has ended: a database that
-        # answers nothing does not even let a query be cancelled.
-        task = asyncio.create_task(self._ask_database(table, name))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         with SECONDS.time():
-            await asyncio.wait([task], timeout=self._patience)
-        if not task.done():
-            task.cancel()
-            raise TimeoutError(f"no answer within {self._patience:g} s")
-        answer = task.result()
+            answer = await within(self._patience, self._ask_database(table, name))
         if self._is_down:
             self._is_down = False
             logger.info("the database answers again")

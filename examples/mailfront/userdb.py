@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import enum
+import secrets
 from collections.abc import Sequence
 from typing import Self
 
@@ -17,7 +19,7 @@ import argon2
 import attrs
 from scramp import ScramMechanism
 from sqlalchemy import ForeignKey, LargeBinary, make_url, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -27,6 +29,11 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 DEFAULT_DATABASE = "sqlite+aiosqlite:///mail.db"
+SCRAM_SALT_SIZE = 16  # bytes
+SCRAM_ITERATIONS = 4096  # RFC 7677 asks for no less, and clients have to do as many
+
+
+SITE_KEY = "site key"
 
 
 class Plan(enum.Enum):
@@ -67,9 +74,10 @@ class User(Base):
     def set_password(self, password: str) -> None:
         """Make an argon2 hash and a SCRAM-SHA-256 verifier of a password."""
         self.argon2_hash = argon2.PasswordHasher().hash(password)
-        made = ScramMechanism("SCRAM-SHA-256").make_auth_info(password)
-        salt, self.scram_stored_key, self.scram_server_key, self.scram_iterations = made
-        self.scram_salt = salt
+        made = ScramMechanism("SCRAM-SHA-256").make_auth_info(
+            password, SCRAM_ITERATIONS, secrets.token_bytes(SCRAM_SALT_SIZE)
+        )
+        self.scram_salt, self.scram_stored_key, self.scram_server_key, self.scram_iterations = made
 
 
 class Alias(Base):
@@ -78,6 +86,14 @@ class Alias(Base):
     __tablename__ = "aliases"
     address: Mapped[str] = mapped_column(primary_key=True)
     targets: Mapped[str]
+
+
+class Secret(Base):
+    """What the daemons of the site have in common, and nobody else knows."""
+
+    __tablename__ = "secrets"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
 
 
 @attrs.frozen
@@ -109,6 +125,10 @@ class UserDB:
         """Make the tables that are not there yet."""
         async with self.engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
+        # Another may be doing this at the same time.
+        with contextlib.suppress(IntegrityError):
+            async with self._session.begin() as session:
+                session.add(Secret(SITE_KEY, secrets.token_bytes(32)))
 
     async def add(self, rows: Sequence[Base]) -> None:
         """Store rows; those that are there are written over."""
@@ -119,6 +139,8 @@ class UserDB:
 
     async def user(self, address: str) -> User | None:
         """The user of that address, if it is one."""
+        if "\0" in address:
+            return None  # which PostgreSQL would take for an error, and not for a stranger
         async with self._session() as session:
             user: User | None = await session.get(User, address)
             return user
@@ -134,6 +156,11 @@ class UserDB:
         """Whether mail is received for that domain."""
         async with self._session() as session:
             return await session.get(Domain, name) is not None
+
+    async def site_key(self) -> bytes:
+        """32 bytes that are this site's own, made with the tables."""
+        async with self._session() as session:
+            return (await session.get_one(Secret, SITE_KEY)).value
 
 
 def demo_rows() -> list[Base]:
