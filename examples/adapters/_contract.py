@@ -12,8 +12,8 @@ import functools
 import inspect
 import logging
 import select
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Hashable, Iterable
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -63,6 +63,12 @@ Replies: TypeAlias = Reply | Iterable[Reply] | None
 # there is none if the peer broke the protocol or the grace time of a stop ran out. Where the
 # adapter can wait, it may be a coroutine function. That is cancelled if the peer closes while a
 # reply is due, for nobody waits for it any more; what needs no reply is done to its end.
+#
+# Where a protocol is multiplexed (`Service.request_of`), an event waits only for what is done for
+# the same request: a coroutine for one request runs beside those for others. (Never in threads:
+# there the events come in turn all the same, and a handler that blocks holds up its connection.)
+# Another event for a request cancels what is still done for it, and so does the end of the
+# connection: the peer has given that request up. What such a coroutine returns is dropped.
 Handler: TypeAlias = Callable[[Event], Replies[Reply] | Awaitable[Replies[Reply]]]
 
 
@@ -76,8 +82,11 @@ class Service(Generic[Event, Reply]):
     close the connection. ``keep_alive`` is asked every ``keep_alive_interval`` seconds while a
     handler works; what it returns is sent. ``remote_error`` is what the codec raises when the
     peer has broken the protocol. ``silence`` is sent where a reply is due and the handler returns
-    None. ``multiplexed``: requests wait for their replies without holding up the next event, so
-    that a handler which has failed owes one whatever the turn.
+    None. ``request_of`` makes the service a multiplexed one: it gives the request that an event
+    belongs to, such as its id; None for what is about the connection as a whole, which holds up
+    all that comes after it. A handler that has failed at a request's event owes a reply whatever
+    the turn; ``keep_alive`` is not asked for it. The codec has ``forget(request)``, for those that
+    get no reply.
     """
 
     connect: Callable[[], Connection[Event, Reply]]
@@ -85,7 +94,7 @@ class Service(Generic[Event, Reply]):
     on_error: Callable[[Event], Iterable[Reply]]
     remote_error: type[Exception]
     silence: Reply | None = None
-    multiplexed: bool = False
+    request_of: Callable[[Event], Hashable | None] = lambda _: None
     keep_alive: Callable[[Connection[Event, Reply]], Reply | None] = lambda _: None
     keep_alive_interval: float = 5.0
 
@@ -99,12 +108,14 @@ class Limits:
     than an SMTP session may be idle, so 7210 s as in libmilter. ``grace``: seconds that a stop
     leaves to what is under way. ``unread``: bytes taken from a peer while events are waiting to
     be handled, before reading stops; not 0, for the end of the connection is to be seen, too.
+    ``requests``: how many of one connection are worked on at once, where a protocol is multiplexed.
     """
 
     connections: int = 1000
     idle_timeout: float = 7210.0
     grace: float = 10.0
     unread: int = 65536
+    requests: int = 100
 
     def is_full(self, count: int) -> bool:
         """Whether there is no room for one more connection; that is logged."""
@@ -179,6 +190,10 @@ class Dialogue(Generic[Event, Reply]):
         """Whether the peer waits for a reply."""
         return self._conn.our_turn
 
+    def request_of(self, event: Event) -> Hashable | None:
+        """The request that an event belongs to, if the protocol is multiplexed."""
+        return self._service.request_of(event)
+
     def receive(self, data: bytes) -> None:
         """What came; empty for end of file, and if nothing more is to come for another reason."""
         if not self.ended:
@@ -191,6 +206,14 @@ class Dialogue(Generic[Event, Reply]):
 
     def next_event(self) -> Event | None:
         """The next event for the handler; None if there is none, or the peer is talking rubbish."""
+        event = self._pull()
+        while self.ended and event is not None and (request := self.request_of(event)) is not None:
+            # Nobody waits for what is done for a request any more.
+            cast("Any", self._conn).forget(request)
+            event = self._pull()
+        return event
+
+    def _pull(self) -> Event | None:
         try:
             event = self._conn.next_event()
         except self._service.remote_error as error:
@@ -234,8 +257,22 @@ class Dialogue(Generic[Event, Reply]):
         if self._conn.our_turn:
             raise RuntimeError(f"the handler has given no verdict on {type(event).__name__}")
 
-    def settle(self, event: Event, returned: Replies[Reply], error: BaseException | None) -> None:
-        """The handler has come to its end, elsewhere: what it has returned, or raised."""
+    def settle(
+        self,
+        event: Event,
+        returned: Replies[Reply],
+        error: BaseException | None,
+        *,
+        given_up: bool = False,
+    ) -> None:
+        """The handler has come to its end, elsewhere: what it has returned, or raised.
+
+        ``given_up``: another event for the same request has come meanwhile.
+        """
+        if given_up or (self.ended and self.request_of(event) is not None):
+            if error is not None:
+                self._log_failure(event, error)
+            return
         if error is None:
             try:
                 self.answer(event, returned)
@@ -246,8 +283,8 @@ class Dialogue(Generic[Event, Reply]):
 
     def failed(self, event: Event, error: BaseException) -> None:
         """The handler has raised, or `answer` has."""
-        logger.error("the handler has failed at %s", type(event).__name__, exc_info=error)
-        if not (self._conn.our_turn or self._service.multiplexed):
+        self._log_failure(event, error)
+        if not self._conn.our_turn and self.request_of(event) is None:
             return
         replies: tuple[Reply, ...] = ()
         try:
@@ -258,6 +295,9 @@ class Dialogue(Generic[Event, Reply]):
         if self._conn.our_turn or not replies:
             # No reply is better than a wrong one: the peer has a default of its own.
             self.receive(b"")
+
+    def _log_failure(self, event: Event, error: BaseException) -> None:
+        logger.error("the handler has failed at %s", type(event).__name__, exc_info=error)
 
     def keep_alive(self) -> None:
         """The handler is at work, and has been for some time."""

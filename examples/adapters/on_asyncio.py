@@ -10,6 +10,7 @@ import functools
 import inspect
 import signal
 import socket
+from collections.abc import Hashable
 from typing import Any, Generic, cast
 
 from ._contract import (
@@ -110,8 +111,9 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         self.transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._worker = Worker() if server.in_thread else None
-        # What the handler has still to bring, if it is a coroutine or in a thread.
-        self._work: asyncio.Task[Any] | None = None
+        # What the handler has still to bring, if it is a coroutine or in a thread; by request.
+        self._work: dict[Hashable, asyncio.Task[Any]] = {}
+        self._next: Event | None = None  # comes as soon as what is done for its request has ended
         self._unread = 0
         self._blocked = self._lost = False
 
@@ -129,7 +131,7 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         self._start_idle_timer()
         self._dialogue.receive(data)
         self._unread += len(data)
-        if self._work is None and not self._blocked:
+        if not (self._is_held_up() or self._blocked):
             self._go_on()
         elif self._unread >= self._limits.unread:
             self.transport.pause_reading()
@@ -149,29 +151,40 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
 
     def resume_writing(self) -> None:
         self._blocked = False
-        if self._work is None:
-            self._go_on()
+        self._go_on()
 
     def end_if_idle(self) -> None:
         """End between two messages."""
-        if self._work is None and self._dialogue.idle:
+        if not self._work and self._dialogue.idle:
             self._end()
 
     def cut(self) -> None:
         """End now."""
         self._dialogue.abandon()
         self.transport.abort()
-        if self._work is not None:
-            self._work.cancel()
+        for work in self._work.values():
+            work.cancel()
+
+    def _is_held_up(self) -> bool:
+        """Whether the next event has to wait for what is under way."""
+        work = self._work
+        if not work:
+            return False
+        return (
+            None in work
+            or self._next is not None
+            or len(work) >= self._limits.requests
+            or self._dialogue.ended
+        )
 
     def _go_on(self) -> None:
-        """Hand out events for as long as each is handled at once."""
-        while self._work is None and not self._blocked and not self._dialogue.is_over:
+        """Hand out events for as long as none has to wait."""
+        while not (self._is_held_up() or self._blocked or self._dialogue.is_over):
             event = self._dialogue.next_event()
             if event is not None:
                 self._handle(event)
                 self._write()  # which may block
-            elif self._server.stopping and self._dialogue.idle:
+            elif self._server.stopping and self._dialogue.idle and not self._work:
                 self._dialogue.receive(b"")
             else:
                 self._unread = 0
@@ -181,7 +194,11 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
-        if self._work is None and self._dialogue.is_over:
+        if self._dialogue.ended:
+            for request, work in self._work.items():
+                if request is not None and not work.cancelling():
+                    work.cancel()
+        if not self._work and self._dialogue.is_over:
             self.transport.close()
             if self._lost:
                 self._idle_timer.cancel()
@@ -192,14 +209,19 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
     def _end(self) -> None:
         """Nothing more is to come: go on to the connection's end."""
         self._dialogue.receive(b"")
-        if self._work is None:
+        work = self._work.get(None)
+        if work is None:
             self._go_on()
-        elif self._worker is None and self._dialogue.reply_due and not self._work.cancelling():
+        elif self._worker is None and self._dialogue.reply_due and not work.cancelling():
             # Nobody waits for it any more. A thread can't be cancelled.
-            self._work.cancel()
+            work.cancel()
 
     def _handle(self, event: Event) -> None:
         """Handle an event, or begin to: `_finished` is called afterwards."""
+        if self._work and (before := self._work.get(self._request_of(event))):
+            self._next = event
+            before.cancel()
+            return
         try:
             worker, dialogue = self._worker, self._dialogue
             returned = worker.call(dialogue.call_plain, event) if worker else dialogue.call(event)
@@ -209,18 +231,31 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         except FAILURES as error:
             self._dialogue.failed(event, error)
             return
-        self._work = self._loop.create_task(outcome_of(returned))
-        self._work.add_done_callback(functools.partial(self._finished, event))
-        self._start_alive_timer()
+        request = self._request_of(event)
+        work = self._work[request] = self._loop.create_task(outcome_of(returned))
+        work.add_done_callback(functools.partial(self._finished, event))
+        if request is None:
+            self._start_alive_timer()
 
     def _finished(self, event: Event, work: asyncio.Task[Any]) -> None:
-        self._work = None
-        self._alive_timer.cancel()
+        request = self._request_of(event)
+        del self._work[request]
+        if request is None:
+            self._alive_timer.cancel()
+        following = self._next
+        given_up = following is not None and self._request_of(following) == request
         if not work.cancelled():
-            self._dialogue.settle(event, *work.result())
-        elif not self._dialogue.ended:
+            self._dialogue.settle(event, *work.result(), given_up=given_up)
+        elif not (given_up or self._dialogue.ended):
             self._dialogue.failed(event, asyncio.CancelledError("by the handler itself"))
+        if given_up:
+            self._next = None
+            if following is not None and not self._dialogue.ended:
+                self._handle(following)
         self._go_on()
+
+    def _request_of(self, event: Event) -> Hashable | None:
+        return self._dialogue.request_of(event) if self._worker is None else None
 
     def _write(self) -> None:
         data = self._dialogue.data_to_send()
@@ -234,7 +269,7 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         self._start_idle_timer()
         if self._blocked or self._dialogue.is_over:
             self.transport.abort()  # it takes nothing of what is written to it
-        elif self._work is None:
+        elif not self._work:
             logger.info(IDLE, self._limits.idle_timeout)
             self._end()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import Any, Generic
 
 import trio
@@ -99,7 +99,7 @@ class Server(Generic[Event, Reply]):
             session = _Session(self, stream)
             self.sessions.add(session)
             try:
-                await session.converse()
+                await session.run()
             except Exception:
                 # Not to the nursery, which would end all the others.
                 logger.exception("a connection is closed")
@@ -118,17 +118,27 @@ class _Session(Generic[Event, Reply]):
         self._limits = server.limits
         self._stream = stream
         self._dialogue = Dialogue(server.service)
-        # While nothing is under way, and bytes are waited for.
+        # While bytes are waited for.
         self._waiting: trio.CancelScope | None = None
+        # What is done for requests, where the protocol is multiplexed; and who waits for its end.
+        self._requests: dict[Hashable, trio.CancelScope] = {}
+        self._held_up = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery
         self._unread = 0
+        self._writing = trio.Lock()
         self._lost = False
 
     def end_if_idle(self) -> None:
         """End between two messages."""
-        if self._waiting is not None and self._dialogue.idle:
+        if self._waiting is not None and self._dialogue.idle and not self._requests:
             self._waiting.cancel()
 
-    async def converse(self) -> None:
+    async def run(self) -> None:
+        """Serve the connection to its end."""
+        async with trio.open_nursery() as self._nursery:
+            await self._converse()
+
+    async def _converse(self) -> None:
         """Hand out events and read more, in turn, to the end."""
         while not self._dialogue.is_over:
             event = self._dialogue.next_event()
@@ -139,8 +149,23 @@ class _Session(Generic[Event, Reply]):
                 await self._write()
                 self._receive(await self._read_in_time())
             await self._write()
+            if self._requests:
+                await self._let_requests_end()
+
+    async def _let_requests_end(self) -> None:
+        """All of them at the connection's end; else one, if they are too many."""
+        if self._dialogue.ended:
+            self._give_up()
+            await self._until(lambda: not self._requests)
+        elif len(self._requests) >= self._limits.requests:
+            await self._until(lambda: len(self._requests) < self._limits.requests)
 
     async def _handle(self, event: Event) -> None:
+        if self._requests and (before := self._requests.get(self._dialogue.request_of(event))):
+            before.cancel()
+            await self._until(lambda: before not in self._requests.values())
+            if self._dialogue.ended:
+                return
         work: Awaitable[Any]
         try:
             if self._server.workers is not None:
@@ -159,8 +184,41 @@ class _Session(Generic[Event, Reply]):
         except FAILURES as error:
             self._dialogue.failed(event, error)
             return
-        for outcome in await self._wait_for(work):
-            self._dialogue.settle(event, *outcome)
+        request = None if self._server.workers else self._dialogue.request_of(event)
+        if request is None:
+            for outcome in await self._wait_for(work):
+                self._dialogue.settle(event, *outcome)
+        else:
+            self._requests[request] = trio.CancelScope()
+            self._nursery.start_soon(self._serve_request, request, event, work)
+
+    async def _serve_request(self, request: Hashable, event: Event, work: Awaitable[Any]) -> None:
+        """Beside what follows."""
+        scope = self._requests[request]
+        with scope:
+            outcome = await outcome_of(work)
+        del self._requests[request]
+        if not scope.cancelled_caught:
+            self._dialogue.settle(event, *outcome, given_up=scope.cancel_called)
+            await self._write()
+        self._held_up.unpark_all()
+        if self._waiting is not None and self._dialogue.ended:
+            self._waiting.cancel()
+        elif self._server.stopping:
+            self.end_if_idle()
+
+    def _give_up(self) -> None:
+        for scope in self._requests.values():
+            scope.cancel()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for requests to end, and look out for the connection's end."""
+
+        async def wait() -> None:
+            while not condition():
+                await self._held_up.park()
+
+        await self._wait_for(wait())
 
     async def _wait_for(self, work: Awaitable[Any]) -> list[tuple[Any, BaseException | None]]:
         """What the handler brings; nothing if the peer goes before."""
@@ -175,17 +233,19 @@ class _Session(Generic[Event, Reply]):
 
     async def _read_in_time(self) -> bytes:
         """What comes next; empty for the end, when it takes too long, and when we are to stop."""
-        if self._server.stopping and self._dialogue.idle:
+        if self._server.stopping and self._dialogue.idle and not self._requests:
             return b""
-        with trio.move_on_after(self._limits.idle_timeout) as self._waiting:
-            data = await self._read()
-        if not self._waiting.cancelled_caught:
-            self._waiting = None
-            return data
-        if not self._server.stopping:
-            logger.info(IDLE, self._limits.idle_timeout)
-        self._waiting = None
-        return b""
+        while True:
+            with trio.move_on_after(self._limits.idle_timeout) as self._waiting:
+                data = await self._read()
+            told, self._waiting = self._waiting, None
+            if not told.cancelled_caught:
+                return data
+            if self._server.stopping or self._dialogue.ended:
+                return b""
+            if not self._requests:
+                logger.info(IDLE, self._limits.idle_timeout)
+                return b""
 
     async def _read_meanwhile(self, work: trio.CancelScope) -> None:
         """See the end of the connection while a handler works; take no more than a little."""
@@ -193,6 +253,7 @@ class _Session(Generic[Event, Reply]):
             data = await self._read()
             self._receive(data)
             if not data:
+                self._give_up()
                 if self._server.workers is None and self._dialogue.reply_due:
                     # Nobody waits for it any more. A thread can't be cancelled.
                     work.cancel()
@@ -222,7 +283,8 @@ class _Session(Generic[Event, Reply]):
             return
         try:
             with trio.fail_after(self._limits.idle_timeout):
-                await self._stream.send_all(data)
+                async with self._writing:
+                    await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._lost = True
             self._dialogue.receive(b"")

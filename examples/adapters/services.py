@@ -146,8 +146,19 @@ def dovecot_auth(
         handler=handler,
         on_error=give_up,
         remote_error=da.RemoteProtocolError,
-        multiplexed=True,
+        request_of=_request_of,
     )
+
+
+def _request_of(event: AuthEvent) -> int | None:
+    """Each has an id; None for what is said of the connection."""
+    match event:
+        case da.Auth() | da.Cont() | da.Cancel():
+            return event.id
+        case da.Malformed():
+            return event.reply.id
+        case _:
+            return None
 
 
 def _like(function: Callable[..., object], handler: Handler[Any, Any]) -> Handler[Any, Any]:
