@@ -44,8 +44,10 @@ from mailfront.userdb import (
 
 logger = logging.getLogger("auth_daemon")
 # Every smtpd process holds one connection for its life. A stop waits for passwords under check, and
-# not for long: of an exchange that was given up nobody says so.
-LIMITS = Limits(connections=10_000, idle_timeout=86_400, grace=2)
+# not for long: of an exchange that was given up nobody says so. Failures sleep, and take a place.
+LIMITS = Limits(
+    connections=10_000, idle_timeout=86_400, grace=2, requests=da.DEFAULT_MAX_OUTSTANDING
+)
 ABANDONED = 150.0  # seconds; Postfix does not say that its client gave up. As in Dovecot.
 # Seconds for the database, and for a wrong password at most: Postfix gives up after ten. A hash
 # takes some 50 ms, so those that wait for theirs (--at-work) take one or two.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import itertools
 import socket
 import ssl
 import subprocess
@@ -14,9 +16,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
+import attrs
 import pytest
 import scramp
 from adapters._contract import FAILURES, Dialogue
+from adapters._listen import listen
+from adapters.on_asyncio import Server
 from adapters.services import dovecot_auth
 from mailfront import _sasl, auth_daemon, userdb
 
@@ -29,9 +34,12 @@ ANN = b"\0ann@example.test\0ann"
 
 
 class Asker:
-    """A client of the daemon."""
+    """A client of the daemon, who asks for a client with an address of its own: failures add up."""
+
+    _numbers = itertools.count()
 
     def __init__(self, path: Path) -> None:
+        self._address = b"2001:db8::%x" % next(self._numbers)
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(str(path))
@@ -47,9 +55,17 @@ class Asker:
             self.conn.receive_data(self.socket.recv(65536))
         return event
 
+    def say(self, event: Any) -> None:
+        """Send."""
+        if isinstance(event, da.Auth):
+            mine = {b"rip": self._address}
+            parameters = tuple((name, mine.get(name, value)) for name, value in event.parameters)
+            event = attrs.evolve(event, parameters=parameters)
+        self.socket.sendall(self.conn.send(event))
+
     def ask(self, event: Any) -> Any:
         """Send, and hear."""
-        self.socket.sendall(self.conn.send(event))
+        self.say(event)
         return self.hear()
 
 
@@ -60,38 +76,57 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
+class Daemon:
+    """The daemon as a program; it has to stop in order and to log no password."""
+
+    def __init__(self, path: Path, url: str, *options: str) -> None:
+        self.path = path
+        command = [sys.executable, "-W", "error", str(EXAMPLE), "--listen", f"unix:{path}"]
+        self._process = subprocess.Popen(
+            [*command, "--database", url, *options], stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stderr is not None
+        assert "listening on" in self._process.stderr.readline()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        assert self._process.stderr is not None
+        log = self._process.stderr.read()
+        self._process.stderr.close()
+        assert self._process.wait(PATIENCE) == 0
+        assert "hunter2" not in log
+
+
+@pytest.fixture(scope="module")
+def usual(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """For all tests that need no options."""
+    daemon = Daemon(tmp_path_factory.mktemp("usual") / "auth", database)
+    yield daemon
+    daemon.stop()
+
+
 Start = Callable[..., Asker]
 
 
 @pytest.fixture
-def start(database: str, tmp_path: Path) -> Iterator[Start]:
-    """The daemon as a program; it has to stop in order and to log no password."""
-    path = tmp_path / "auth"
-    running: list[subprocess.Popen[str]] = []
+def start(usual: Daemon, database: str, tmp_path: Path) -> Iterator[Start]:
+    """A client of a daemon with these options."""
+    daemons: dict[tuple[str, ...], Daemon] = {(database,): usual}
     askers: list[Asker] = []
 
     def begin(*options: str, url: str = database) -> Asker:
-        if not running:
-            command = [sys.executable, "-W", "error", str(EXAMPLE), "--listen", f"unix:{path}"]
-            process = subprocess.Popen(
-                [*command, "--database", url, *options], stderr=subprocess.PIPE, text=True
-            )
-            running.append(process)
-            assert process.stderr is not None
-            assert "listening on" in process.stderr.readline()
-        askers.append(Asker(path))
+        wanted = (url, *options)
+        if wanted not in daemons:
+            daemons[wanted] = Daemon(tmp_path / "auth", *wanted)
+        askers.append(Asker(daemons[wanted].path))
         return askers[-1]
 
     yield begin
     for asker in askers:
         asker.socket.close()
-    for process in running:
-        process.terminate()
-        assert process.stderr is not None
-        log = process.stderr.read()
-        process.stderr.close()
-        assert process.wait(PATIENCE) == 0
-        assert "hunter2" not in log
+    for daemon in daemons.values():
+        if daemon is not usual:
+            daemon.stop()
 
 
 def granted(name: bytes = b"ann@example.test", number: int = 1) -> da.Ok:
@@ -342,6 +377,48 @@ def test_who_guesses_waits_and_who_knows_does_not(start: Start) -> None:
     assert delays.after_failure(b"b") == 0.5
 
 
+def test_a_right_password_waits_for_no_wrong_one(database: str, tmp_path: Path) -> None:
+    """Though it is asked for on the same connection, and they wait for an hour."""
+    delays = auth_daemon.Delays()
+    options = auth_daemon.Options(profile="other", plaintext=True)
+
+    async def ask() -> bytes:
+        users = userdb.UserDB.connect(database)
+        passwords = auth_daemon.Passwords(users, workers=1, at_work=20)
+        service = dovecot_auth(
+            lambda conn: auth_daemon.Logins(conn, passwords, delays, options=options).handle,
+            lambda: da.ServerHello((da.Mechanism(b"PLAIN"),), 1, 1, b"0" * 32),
+            temp_fail=True,
+        )
+        server = Server(service, attrs.evolve(auth_daemon.LIMITS, grace=0))
+        await server.listen(listen(f"unix:{tmp_path}/auth"))
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "auth")
+        writer.write(b"VERSION\t1\t2\nCPID\t1\n")
+        for number, password in enumerate([b"hunter2"] * 10 + [b"ann"], 1):
+            response = base64.b64encode(b"\0ann@example.test\0" + password)
+            writer.write(b"AUTH\t%d\tPLAIN\tservice=smtp\tresp=%b\n" % (number, response))
+        await reader.readuntil(b"DONE\n")
+        first = await reader.readline()
+        await server.stop()
+        writer.close()
+        passwords.close()
+        await users.close()
+        return first
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delays, "after_failure", lambda _client: 3600)
+        assert asyncio.run(ask()) == b"OK\t11\tuser=ann@example.test\tplan=paid\n"
+
+
+def test_a_request_is_cancelled_while_it_is_looked_at(start: Start) -> None:
+    """Nothing more is said of it, and the next of that id is a new one."""
+    asker = start("--profile", "other")
+    asker.say(plain(1, b"\0ann@example.test\0hunter2"))
+    asker.say(da.Cancel(1))
+    assert asker.hear() == da.Cancelled(1)
+    assert asker.ask(plain(1)) == granted()
+
+
 def test_exchanges_given_up_are_forgotten_for_postfix(start: Start) -> None:
     """It asks for one at a time, so a new one says that the last has ended."""
     asker = start()
@@ -474,6 +551,24 @@ def test_what_is_given_up_is_forgotten_by_time(database: str) -> None:
 
     asyncio.run(give_up())
     assert auth_daemon.ABANDONED == 150
+
+
+def test_what_is_forgotten_at_work_is_not_answered(database: str) -> None:
+    """An answer would be refused by the codec, and the connection closed for it."""
+
+    async def forget() -> None:
+        talk = Talk(database, abandoned=150)
+        talk.feed(b"AUTH\t1\tPLAIN\tservice=smtp\tresp=%b\n" % base64.b64encode(ANN))
+        event = talk.conn.next_event()
+        assert isinstance(event, da.Auth)
+        work = asyncio.create_task(talk.logins.handle(event))
+        await asyncio.sleep(0)
+        assert list(talk.logins._open) == [1]
+        talk.logins._forget(1)
+        assert await work is None
+        await talk.close()
+
+    asyncio.run(forget())
 
 
 def test_what_has_ended_is_kept_nowhere(database: str) -> None:
