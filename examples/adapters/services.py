@@ -112,7 +112,7 @@ def dovecot_auth(
 
     ``hello`` makes the greeting of each connection. ``session`` is called for each, too, and
     returns the function that gets `Auth`, `Cont`, `Cancel`, `Malformed` and the end. A `Malformed`
-    ends the exchange that it names, and is answered here where that function returns None.
+    ends the exchange that it names, and is answered here, whatever that function returns.
     When it fails the connection is closed, which Postfix turns into 454; it takes every Fail for
     a wrong password (535). ``temp_fail`` sends a Fail that says so, for those who understand it.
     """
@@ -130,7 +130,7 @@ def dovecot_auth(
                 case da.Malformed(reply=reply) if reply.temporary and not temp_fail:
                     raise RuntimeError(event.reason)
                 case da.Malformed(reply=reply):
-                    return _or_else(handle(event), reply)
+                    return _after(handle(event), reply)
                 case _:
                     return handle(event)
 
@@ -171,13 +171,11 @@ def _like(function: Callable[..., object], handler: Handler[Any, Any]) -> Handle
     return coroutine if is_async(function) else handler
 
 
-def _or_else(returned: Any, usual: object) -> Any:
-    """What the user's function returns, or the usual if that is None."""
+def _after(told: Any, reply: object) -> Any:
+    """A reply that is sent whatever the user's function, which was told of its event, returns."""
 
-    async def coroutine() -> Any:
-        answer = await returned
-        return usual if answer is None else answer
+    async def coroutine() -> object:
+        await told
+        return reply
 
-    if inspect.isawaitable(returned):
-        return coroutine()
-    return usual if returned is None else returned
+    return coroutine() if inspect.isawaitable(told) else reply
