@@ -3,6 +3,7 @@
 `nginxauth.xclient` has the XCLIENT and XFORWARD commands that carry on what was learned by it.
 """
 
+from ._client import ClientConnection
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import (
     APOP,
@@ -24,10 +25,12 @@ from ._events import (
     Reply,
     Wait,
 )
+from ._mail_reply import MailReply, mail_reply
 from ._reply import DEFAULT_MAX_ATTEMPTS, MAX_REPLY, MAX_WAIT, reply_headers
 from ._request import environ_headers, parse_request
 from ._server import DEFAULT_MAX_REQUEST, ServerConnection
 from ._state import State
+from ._strict import WARNINGS
 from ._verify import has_secret, verify
 
 __all__ = [
@@ -42,14 +45,17 @@ __all__ = [
     "OAUTHBEARER",
     "PLAIN",
     "TLS",
+    "WARNINGS",
     "XOAUTH2",
     "Allow",
     "AuthRequest",
+    "ClientConnection",
     "ConnectionClosed",
     "Deny",
     "Envelope",
     "Headers",
     "LocalProtocolError",
+    "MailReply",
     "Malformed",
     "ProtocolError",
     "ProxyProtocol",
@@ -60,6 +66,7 @@ __all__ = [
     "Wait",
     "environ_headers",
     "has_secret",
+    "mail_reply",
     "parse_request",
     "reply_headers",
     "verify",

@@ -102,6 +102,11 @@ def parse_request(
         return Malformed(data, error.reason, error.reply)
 
 
+def is_known(name: bytes) -> bool:
+    """Whether nginx sends a header of that name itself; in any case."""
+    return name.lower() in _KNOWN
+
+
 def environ_headers(environ: Mapping[str, object]) -> Headers:
     """The header fields of a WSGI request, for `parse_request`; names are in lower case."""
     return tuple(
