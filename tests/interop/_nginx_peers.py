@@ -1,4 +1,4 @@
-"""The two that nginx talks to: who answers it whether a user may log in, and the mail server behind.
+"""The two that nginx talks to: who says whether a user may log in, and the mail server behind.
 
 Both are as simple as can be and share no code with nginxauth: what they say is what a test tells
 them to say, and what they hear they keep as it came.
@@ -42,7 +42,7 @@ class _Server:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
         class Server(socketserver.ThreadingTCPServer):
-            address_family = family
+            address_family: int = family
             daemon_threads = False
             request_queue_size = 128
             allow_reuse_address = True
@@ -61,9 +61,10 @@ class _Server:
 class RawAuthServer:
     """Answers with bytes; ``requests`` has what came, by the user's name as nginx wrote it.
 
-    `script` says what a user's requests are answered with, in turn; each answer is sent in the
-    chunks that it is given in, and then the connection is closed. Later requests, and those of
-    other users, are refused with the text ``over``.
+    (If nobody has logged in, by the name in HELO.) `script` says what a user's requests are
+    answered with, in turn; each answer is sent in the chunks that it is given in, and then the
+    connection is closed. Later requests, and those of other users, are refused with the text
+    ``over``.
     """
 
     OVER: Final = b"HTTP/1.0 200 OK\r\nAuth-Status: over\r\n\r\n"
@@ -94,7 +95,7 @@ class RawAuthServer:
             if not data:
                 return
             request += data
-        user = field(request, b"Auth-User")
+        user = field(request, b"Auth-User") or field(request, b"Auth-SMTP-Helo")
         with self._lock:
             self.requests[user].append(request)
             left = self._answers.get(user)
