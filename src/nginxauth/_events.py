@@ -190,7 +190,7 @@ class Deny:
 class Wait:
     """Let nginx ask the same again, after so many seconds (``Auth-Status: WAIT``); at least 1.
 
-    Not to a request with a salt (APOP, CRAM-MD5): up to 1.29.6, nginx crashes when it asks again.
+    Not for a request with a salt: nginx would ask again without the digest, or crash.
     """
 
     seconds: int

@@ -67,8 +67,8 @@ def reply_headers(
     head, for the 1024 that nginx reads.
 
     A `Deny.wait` is left out, so that nginx closes, where the client's attempts have reached
-    ``max_attempts``, and where the request has a salt: after that nginx has no password, but
-    still its length, and up to 1.29.6 the next attempt may crash it (CVE-2026-27651).
+    ``max_attempts``, and where the request has a salt: having sent it, nginx has no password any
+    more, but up to 1.29.6 still its length, and the next attempt may crash it (CVE-2026-27651).
 
     Raises LocalProtocolError, which names the field, for a reply that nginx would refuse or
     take for another. No text of it shows a secret.
@@ -80,6 +80,8 @@ def reply_headers(
         raise LocalProtocolError(
             f"{type(reply).__name__}(...) is no reply: Allow, Deny or Wait are"
         )
+    if type(reserve) is not int or reserve < 0:
+        raise LocalProtocolError("reserve has to be a number of bytes")
     headers = encode(reply, request, max_attempts)
     size = len(STATUS) + sum(len(name) + len(value) + 4 for name, value in headers) + 2 + reserve
     if size > MAX_REPLY:
@@ -167,8 +169,8 @@ def _wait(reply: Wait, request: _Request, _max_attempts: int) -> Headers:
         raise LocalProtocolError("Wait(...) can't be the reply to Malformed(...)")
     if request.salt:
         raise LocalProtocolError(
-            "Wait(...) can't be the reply to a request with a salt: nginx has forgotten the "
-            "password, and up to 1.29.6 it crashes"
+            "Wait(...) can't be the reply to a request with a salt: nginx would ask again without "
+            "the digest, or crash"
         )
     return (
         (b"Auth-Status", b"WAIT"),
@@ -184,7 +186,7 @@ def _bytes(field: str, value: object) -> bytes:
 
 def _seconds(field: str, value: object) -> int:
     if type(value) is not int or not 1 <= value <= MAX_WAIT:
-        # With none, nginx asks again at once, and for ever.
+        # With WAIT and none, nginx asks again at once, and for ever.
         raise LocalProtocolError(f"{field} has to be from 1 to {MAX_WAIT} whole seconds")
     return value
 
