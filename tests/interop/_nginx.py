@@ -175,6 +175,11 @@ class Nginx:
             kind.address.strip("[]"), self.ports[service], context=context, first=proxy_header
         )
 
+    def wait(self) -> int:
+        """Its exit status, when it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE)
+
     def restart(self) -> None:
         """Start it again, on the same ports, if it has crashed."""
         self._stop()
