@@ -102,6 +102,8 @@ def test_what_may_be_missing() -> None:
 def test_a_field_that_is_there_twice(name: bytes) -> None:
     """Who knows which of them a client has smuggled in."""
     event = malformed([*FIELDS, (b"Host", b"a"), (name, b"other")])
+    assert event.protocol == b"smtp"
+    assert malformed([(name, b"a"), (name, b"a")]).protocol == b""
     assert event.reason == f"{name.decode().title()} is there twice"
 
 
@@ -127,6 +129,7 @@ def test_a_control_byte(name: str, value: bytes) -> None:
     event = malformed(fields_with(**{name: value}))
     assert event.reason == f"{name.replace('_', '-')} has a control byte"
     assert event.reply == ng.Deny(b"Authentication failed", b"535 5.7.8")
+    assert event.protocol == b"smtp"
     assert parsed(fields_with(**{name: value}), allow_controls=True).method == b"plain"
 
 
