@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import dovecotauth as da
 import milterproto as mp
+import nginxauth as ng
 import tcptable as tt
 from tcptable import socketmap as sm
 
@@ -144,6 +145,38 @@ def dovecot_auth(
         on_error=give_up,
         remote_error=da.RemoteProtocolError,
         multiplexed=True,
+    )
+
+
+NginxEvent: TypeAlias = ng.AuthRequest | ng.Malformed | ng.ConnectionClosed
+# For each request that can be understood, where the user goes on, or not.
+Judge: TypeAlias = Callable[[ng.AuthRequest], ng.Reply | Awaitable[ng.Reply]]
+
+
+def auth_http(judge: Judge) -> Service[NginxEvent, ng.Reply]:
+    """Authentication for nginx's mail proxy: ``auth_http http://host:port/``.
+
+    When ``judge`` fails, or says what can't be sent, the user is told to try again, and never
+    that his password is wrong.
+    """
+
+    def handler(_connection: object) -> Handler[NginxEvent, ng.Reply]:
+        def usual(event: NginxEvent) -> Any:
+            match event:
+                case ng.AuthRequest():
+                    return judge(event)
+                case ng.Malformed():
+                    return event.reply
+                case ng.ConnectionClosed():
+                    return None
+
+        return _like(judge, usual)
+
+    return Service(
+        connect=ng.ServerConnection,
+        handler=handler,
+        on_error=lambda _: (ng.Deny(b"Temporary authentication failure", b"451 4.3.0"),),
+        remote_error=ng.RemoteProtocolError,
     )
 
 

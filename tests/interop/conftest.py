@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ._dovecot import Dovecot
+from ._nginx import MODULE
 from ._postfix_bed import Bed
 
 
@@ -34,6 +35,13 @@ def dovecot(require_program: Callable[[str, str], Path]) -> Iterator[Dovecot]:
         yield running
         # Shown with a test that fails.
         print(running.log())
+
+
+@pytest.fixture(scope="session")
+def nginx_program(require_program: Callable[[str, str], Path]) -> Path:
+    """The nginx command, whose mail proxy is there, too."""
+    require_program(MODULE, "libnginx-mod-mail")
+    return require_program("nginx", "nginx")
 
 
 @pytest.fixture(scope="session")
