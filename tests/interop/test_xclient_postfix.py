@@ -483,7 +483,7 @@ DIFFERENT: Final = {
     "a port over 65535": rb"(?i)PORT=(?:6553[6-9]|655[4-9].|65[6-9]..|6[6-9]...|[7-9]....)",
     "control characters in a login, of which Postfix makes ?": rb"(?i)LOGIN=\S*\+(?:09|7F|0D)",
     "NUL, which ends the value to Postfix": rb"\+00",
-    "TEMPUNAVAIL where it means nothing": rb"(?i)(?:HELO|LOGIN)=\[TEMPUNAVAIL\]",
+    "TEMPUNAVAIL where it means nothing": rb"(?i)(?:HELO|LOGIN|PROTO|IDENT)=\[TEMPUNAVAIL\]",
     "an octet with a leading zero, which Postfix takes for octal": rb"ADDR=0[0-9]",
     "an IPv6 gap that stands for one group, at the end": rb"7::",
 }
