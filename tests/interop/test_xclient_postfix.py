@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 
 import milterproto as mp
 from nginxauth import xclient as xc
+from tests.docs.test_xclient_page import rows
 from tests.examples.adapter_hosts import ASYNCIO
 from tests.nginxauth.xclient_strategies import xclients
 
@@ -529,3 +530,10 @@ def test_our_parser_beside_postfixs(bed: Bed) -> None:
             unexplained.append((line, ours, theirs))
     assert unexplained == []
     assert met == set(DIFFERENT)
+
+
+def test_the_page_says_what_postfix_says(bed: Bed) -> None:
+    """Where the manual lists a difference, Postfix's side of it."""
+    for shown, code, _ in rows("| line | Postfix |"):
+        with bed.client("xclient-bare", helo=b"") as client:
+            assert client.command(shown.strip("`").encode())[:3] == code.encode(), shown
