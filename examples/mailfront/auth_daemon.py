@@ -11,36 +11,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
-import hmac
 import itertools
 import logging
 import os
 import secrets
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import argon2
 import attrs
-import cachetools
 from adapters._contract import Limits
 from adapters._listen import listen
 from adapters.on_asyncio import Server
 from adapters.services import AuthEvent, dovecot_auth
 
 import dovecotauth as da
-from mailfront._patience import within
-from mailfront._sasl import MECHANISMS, Conversation, Denied, Granted, ScramInfo
-from mailfront.userdb import (
-    DEFAULT_DATABASE,
-    SCRAM_ITERATIONS,
-    SCRAM_SALT_SIZE,
-    User,
-    UserDB,
-)
+from mailfront._options import mode
+from mailfront._passwords import Delays, Passwords
+from mailfront._sasl import MECHANISMS, Conversation, Denied, Granted
+from mailfront.userdb import DEFAULT_DATABASE, UserDB
 
 logger = logging.getLogger("auth_daemon")
 # Every smtpd process holds one connection for its life. A stop waits for passwords under check, and
@@ -49,83 +39,7 @@ LIMITS = Limits(
     connections=10_000, idle_timeout=86_400, grace=2, requests=da.DEFAULT_MAX_OUTSTANDING
 )
 ABANDONED = 150.0  # seconds; Postfix does not say that its client gave up. As in Dovecot.
-# Seconds for the database, and for a wrong password at most: Postfix gives up after ten. A hash
-# takes some 50 ms, so those that wait for theirs (--at-work) take one or two.
-PATIENCE = 5.0
-FIRST_DELAY, LAST_DELAY = 0.5, 4.0
 BY_NAME = {mechanism.name: (mechanism, talk) for mechanism, talk in MECHANISMS.items()}
-
-
-class Passwords:
-    """The user database, for the mechanisms: what is slow is done elsewhere."""
-
-    def __init__(self, users: UserDB, *, workers: int, at_work: int) -> None:
-        self._users = users
-        self._hasher = argon2.PasswordHasher()
-        self._workers = ThreadPoolExecutor(workers)
-        self._at_work = 0
-        self._most_at_work = at_work
-        # For those who are not there, so that a stranger can't tell by the time it takes.
-        self._nobodys_hash = self._hasher.hash(secrets.token_hex())
-        self._site_key = b""
-
-    async def user(self, name: str) -> User | None:
-        """The user of that address; any case."""
-        return await within(PATIENCE, self._users.user(name.lower()))
-
-    async def is_right(self, user: User | None, password: str) -> bool:
-        """Whether it is that user's password. RuntimeError where too many are asking."""
-        if self._at_work >= self._most_at_work:
-            raise RuntimeError("too many logins at once")
-        known = user.argon2_hash if user is not None else None
-        self._at_work += 1
-        try:
-            right = await asyncio.get_running_loop().run_in_executor(
-                self._workers, self._verify, known or self._nobodys_hash, password
-            )
-        finally:
-            self._at_work -= 1
-        return right and known is not None
-
-    async def scram_info(self, name: str, user: User | None) -> ScramInfo:
-        """The verifier; for a stranger one that looks like a user's, and is always the same."""
-        # First, and once, so that it takes no longer for a stranger than for a user.
-        if not self._site_key:
-            self._site_key = await within(PATIENCE, self._users.site_key())
-        if user is not None and user.scram_salt and user.scram_stored_key:
-            assert user.scram_server_key is not None
-            assert user.scram_iterations is not None
-            return (
-                user.scram_salt,
-                user.scram_stored_key,
-                user.scram_server_key,
-                user.scram_iterations,
-            )
-        digest = hmac.digest(self._site_key, name.lower().encode(), hashlib.sha256)
-        unknown = secrets.token_bytes(32)
-        return digest[:SCRAM_SALT_SIZE], unknown, unknown, SCRAM_ITERATIONS
-
-    def close(self) -> None:
-        """Let the worker threads end."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
-
-    def _verify(self, known: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(known, password)
-        except argon2.exceptions.VerificationError:
-            return False
-
-
-class Delays:
-    """Who guesses waits, longer each time; a right password is never held up."""
-
-    def __init__(self) -> None:
-        self._failures: cachetools.TTLCache[bytes, int] = cachetools.TTLCache(100_000, ttl=600)
-
-    def after_failure(self, client: bytes) -> float:
-        """Seconds to wait before that client is told."""
-        count = self._failures[client] = self._failures.get(client, 0) + 1
-        return min(FIRST_DELAY * 2.0 ** min(count - 1, 10), LAST_DELAY)
 
 
 @attrs.define(eq=False)
@@ -247,7 +161,7 @@ class Options(argparse.Namespace):
 
     database: str
     listen: list[str]
-    mode: str
+    mode: int
     profile: str
     plaintext: bool
     workers: int
@@ -276,7 +190,7 @@ async def serve(options: Options) -> None:
         temp_fail=not options.for_postfix,
     )
     try:
-        listeners = [listen(address, mode=int(options.mode, 8)) for address in options.listen]
+        listeners = [listen(address, mode=options.mode) for address in options.listen]
         await Server(service, LIMITS).run(*listeners)
     finally:
         passwords.close()
@@ -292,7 +206,7 @@ def main() -> None:
     add = parser.add_argument
     add("--database", default=DEFAULT_DATABASE, metavar="URL", help="%(default)s")
     add("--listen", action="append", required=True, metavar="ADDRESS", help="unix:/path, inet:...")
-    add("--mode", default="660", help="permissions of a unix socket: %(default)s")
+    add("--mode", type=mode, default=0o660, help="permissions of a unix socket, octal: 660")
     add(
         "--profile",
         choices=("postfix", "other"),

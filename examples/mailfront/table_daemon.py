@@ -19,10 +19,9 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -34,7 +33,9 @@ from adapters.on_asyncio import Server
 from adapters.services import Lookup, socketmap, tcp_table
 
 import tcptable as tt
+from mailfront._addresses import names_of
 from mailfront._cache import Cache
+from mailfront._options import mode, pair
 from mailfront._patience import within
 from mailfront.userdb import DEFAULT_DATABASE, Plan, UserDB
 
@@ -131,20 +132,10 @@ def names_in(table: str, key: bytes) -> list[str]:
     Postfix folds nothing, asks for the whole address only, first with the local part in quotes if
     it needs them, and asks a transport map for ``*`` as well.
     """
-    try:
-        name = key.decode().lower()
-    except UnicodeDecodeError:
-        return []
-    if table == "domains":
-        return [name] if name else []
-    local, at, domain = name.rpartition("@")
-    if len(local) >= 2 and local[0] == local[-1] == '"':
-        local = re.sub(r"\\(.)", r"\1", local[1:-1])
-    if not (local and at and domain):
-        return []
-    plain, plus, _ = local.partition("+")
-    names = [f"{local}@{domain}"]
-    return [*names, f"{plain}@{domain}"] if plain and plus else names
+    if table != "domains":
+        return names_of(key)
+    name = key.decode("utf-8", "ignore").lower()
+    return [name] if name.encode() == key.lower() and name else []
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -177,7 +168,7 @@ async def serve(options: argparse.Namespace) -> None:
             stack.callback(metrics.shutdown)
             logger.info("metrics on %s:%d", host, metrics.server_port)
         for what, service, address in servers:
-            listener = listen(address)
+            listener = listen(address, mode=options.mode)
             where = address_of(listener)
             server = Server(service, LIMITS)
             await server.listen(listener)
@@ -186,22 +177,6 @@ async def serve(options: argparse.Namespace) -> None:
         logger.info("ready")
         await told.wait()
     logger.info("stopped")
-
-
-def pair(kind: Callable[[str], object]) -> Callable[[str], tuple[object, str]]:
-    """An argument of the form NAME=VALUE."""
-
-    def parse(text: str) -> tuple[object, str]:
-        name, equals, value = text.partition("=")
-        try:
-            made = kind(name)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        if not equals or not value:
-            raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-        return made, value
-
-    return parse
 
 
 def map_name(text: str) -> str:
@@ -218,9 +193,10 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--database", default=DEFAULT_DATABASE, metavar="URL", help="%(default)s")
-    add("--map", type=pair(map_name), action="append", default=[], metavar="NAME=ADDRESS")
+    add("--map", type=pair(map_name, str), action="append", default=[], metavar="NAME=ADDRESS")
     add("--socketmap", action="append", default=[], metavar="ADDRESS")
-    add("--transport", type=pair(Plan), action="append", default=[], metavar="PLAN=NEXTHOP")
+    add("--transport", type=pair(Plan, str), action="append", default=[], metavar="PLAN=NEXTHOP")
+    add("--mode", type=mode, default=0o660, help="permissions of a unix socket, octal: 660")
     add("--fresh", type=float, default=60.0, help="seconds to keep what was found: %(default)s")
     add("--fresh-negative", type=float, default=10.0, help="and what was not: %(default)s")
     add("--cache", type=int, default=100_000, help="answers to keep: %(default)s")

@@ -23,7 +23,7 @@ from adapters._contract import FAILURES, Dialogue
 from adapters._listen import listen
 from adapters.on_asyncio import Server
 from adapters.services import dovecot_auth
-from mailfront import _sasl, auth_daemon, userdb
+from mailfront import _passwords, _sasl, auth_daemon, userdb
 
 import dovecotauth as da
 
@@ -253,7 +253,7 @@ def test_a_strangers_salt_is_the_sites(database: str) -> None:
 
     async def salt(url: str) -> bytes:
         users = userdb.UserDB.connect(url)
-        passwords = auth_daemon.Passwords(users, workers=1, at_work=1)
+        passwords = _passwords.Passwords(users, workers=1, at_work=1)
         try:
             return (await passwords.scram_info("nobody@example.test", None))[0]
         finally:
@@ -372,19 +372,19 @@ def test_who_guesses_waits_and_who_knows_does_not(start: Start) -> None:
     for number in (1, 2):
         assert asker.ask(plain(number, b"\0ann@example.test\0hunter2")) == da.Fail(number)
     assert time.monotonic() - begun >= 1.5
-    delays = auth_daemon.Delays()
+    delays = _passwords.Delays()
     assert [delays.after_failure(b"a") for _ in range(5)] == [0.5, 1, 2, 4, 4]
     assert delays.after_failure(b"b") == 0.5
 
 
 def test_a_right_password_waits_for_no_wrong_one(database: str, tmp_path: Path) -> None:
     """Though it is asked for on the same connection, and they wait for an hour."""
-    delays = auth_daemon.Delays()
+    delays = _passwords.Delays()
     options = auth_daemon.Options(profile="other", plaintext=True)
 
     async def ask() -> bytes:
         users = userdb.UserDB.connect(database)
-        passwords = auth_daemon.Passwords(users, workers=1, at_work=20)
+        passwords = _passwords.Passwords(users, workers=1, at_work=20)
         service = dovecot_auth(
             lambda conn: auth_daemon.Logins(conn, passwords, delays, options=options).handle,
             lambda: da.ServerHello((da.Mechanism(b"PLAIN"),), 1, 1, b"0" * 32),
@@ -470,16 +470,16 @@ def test_what_it_can_not_listen_on_is_a_line() -> None:
 def test_who_is_not_there_takes_as_long(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hash is checked for him, too; and a user without one has no password."""
     checked: list[str] = []
-    verify = auth_daemon.Passwords._verify
+    verify = _passwords.Passwords._verify
 
-    def note(passwords: auth_daemon.Passwords, known: str, password: str) -> bool:
+    def note(passwords: _passwords.Passwords, known: str, password: str) -> bool:
         checked.append(known)
         verify(passwords, known, password)
         return True
 
     async def ask() -> list[bool]:
         users = userdb.UserDB.connect(database)
-        passwords = auth_daemon.Passwords(users, workers=1, at_work=1)
+        passwords = _passwords.Passwords(users, workers=1, at_work=1)
         try:
             ann = await passwords.user("ANN@example.test")
             bare = userdb.User("x@example.test", "example.test", userdb.Plan.PAID, "x/")
@@ -488,7 +488,7 @@ def test_who_is_not_there_takes_as_long(database: str, monkeypatch: pytest.Monke
             passwords.close()
             await users.close()
 
-    monkeypatch.setattr(auth_daemon.Passwords, "_verify", note)
+    monkeypatch.setattr(_passwords.Passwords, "_verify", note)
     assert asyncio.run(ask()) == [True, False, False]
     assert len(checked) == 3
     assert all(known.startswith("$argon2id$") for known in checked)
@@ -501,11 +501,11 @@ class Talk:
     def __init__(self, database: str, *, abandoned: float) -> None:
         self.conn = da.ServerConnection()
         self.users = userdb.UserDB.connect(database)
-        self.passwords = auth_daemon.Passwords(self.users, workers=1, at_work=5)
+        self.passwords = _passwords.Passwords(self.users, workers=1, at_work=5)
         self.logins = auth_daemon.Logins(
             self.conn,
             self.passwords,
-            auth_daemon.Delays(),
+            _passwords.Delays(),
             options=auth_daemon.Options(profile="other", plaintext=True),
             abandoned=abandoned,
         )
