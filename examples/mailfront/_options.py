@@ -18,13 +18,12 @@ def pair(
 
     def parse(text: str) -> tuple[Name, Value]:
         name, equals, value = text.partition("=")
-        try:
-            made = name_of(name), value_of(value)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
         if not equals or not value:
             raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-        return made
+        try:
+            return name_of(name), value_of(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
 

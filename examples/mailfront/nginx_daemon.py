@@ -16,6 +16,7 @@ import asyncio
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,9 +41,14 @@ logger = logging.getLogger("nginx_daemon")
 LIMITS = Limits(connections=10_000, idle_timeout=60, grace=5)
 SECRET_HEADER: Final = b"X-Auth-Key"
 
+# nginx writes the login into XCLIENT as it is (up to 1.29.1), and Postfix takes the line apart at
+# blanks, in quotes and escapes, and decodes what follows a plus.
+UNSAFE: Final = re.compile(rb'[^!-~]|[+=<"\\]')
+
 WRONG: Final = b"Authentication failed", b"535 5.7.8"
 BLOCKED: Final = b"This account is blocked", b"525 5.7.13"
 NOT_OFFERED: Final = b"This way to log in is not offered", b"504 5.5.4"
+GARBLED: Final = b"This name can't log in here", b"535 5.7.8"
 NO_RECIPIENT: Final = b"This is no recipient's address", b"501 5.1.3"
 NO_RELAY: Final = b"Relay access denied", b"554 5.7.1"
 UNKNOWN: Final = b"No such user here", b"550 5.1.1"
@@ -89,9 +95,13 @@ class Front:
             return self._wrong(request)
         if user.blocked:
             return na.Deny(*BLOCKED, wait=1)  # or nginx would close, and many a client asks again
-        logger.info("%s has logged in from %s", user.address, request.client_ip.decode())
         # The name as we have it: it goes on to Postfix, which binds senders to it.
-        return na.Allow(*self._routes[user.plan], user=user.address.encode())
+        name_there = user.address.encode()
+        if UNSAFE.search(name_there):
+            logger.error("%s can't log in by nginx: XCLIENT would garble the name", user.address)
+            return na.Deny(*GARBLED, wait=1)
+        logger.info("%s has logged in from %s", user.address, request.client_ip.decode())
+        return na.Allow(*self._routes[user.plan], user=name_there)
 
     def _wrong(self, request: na.AuthRequest) -> na.Deny:
         """Nginx holds it back, for longer each time, and closes after some attempts."""
