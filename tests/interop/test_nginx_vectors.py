@@ -42,7 +42,7 @@ def bed(nginx_program: Path) -> Iterator[Bed]:
         Backend("smtp") as smtp,
         Backend("imap") as imap,
         Backend("pop3") as pop3,
-        Nginx(nginx_program, f"127.0.0.1:{auth.port}/", services) as nginx,
+        Nginx(nginx_program, f"127.0.0.1:{auth.port}/", services, auth_http_timeout="2s") as nginx,
     ):
         yield Bed(nginx, auth, {"smtp": smtp, "imap": imap, "pop3": pop3})
         # Shown with a test that fails.
