@@ -33,7 +33,6 @@ from . import (
     Allow,
     AuthRequest,
     ClientConnection,
-    Deny,
     Envelope,
     Headers,
     LocalProtocolError,
@@ -47,7 +46,9 @@ LET_IN, REFUSED, TROUBLE = 0, 1, 2
 
 # A refusal that says itself that it is temporary, in the words of the three protocols.
 _TEMPORARY: Final = re.compile(rb"4[0-9]{2}[ -]|-ERR \[SYS/TEMP\]|A1 NO \[UNAVAILABLE\]")
-_HTTP: Final = re.compile(r"(?:http://)?(\[[^]/]*\]|[^:/\[\]]+)(?::([0-9]{1,5}))?(/.*)?", re.DOTALL)
+_HTTP: Final = re.compile(
+    r"(?:http://)?(\[[^]/]*\]|[^:/?#\s\[\]]+)(?::([0-9]{1,5}))?(/.*)?", re.DOTALL
+)
 _UNIX: Final = re.compile(r"unix:([^:]+)(?::(/.*))?", re.DOTALL)
 
 
@@ -176,7 +177,7 @@ def _judge(reply: Reply, protocol: bytes) -> int:
         case Wait(seconds):
             _say(f"wait: nginx asks again {f'after {seconds} s' if seconds else 'at once'}")
             return TROUBLE
-        case Deny():
+        case _:
             shown = mail_reply(reply, protocol)
             then = "then nginx closes" if shown.closes else "then it may try again"
             _say("refused")

@@ -228,6 +228,13 @@ def as_nginx(request: ng.AuthRequest) -> ng.AuthRequest:
     return attrs.evolve(request, envelope=None, proxy_protocol=proxy)
 
 
+def test_a_host_and_a_uri() -> None:
+    """As nginx's configuration may have them."""
+    for host in (b"localhost", b"192.0.2.1", b"[::1]", b"\xc3\xa9"):
+        for uri in (b"/", b"/auth?a=%20&b", b"/\xc3\xa9"):
+            check_target(host, uri)
+
+
 @given(s.requests.map(as_nginx))
 def test_our_server_reads_what_was_written(request: ng.AuthRequest) -> None:
     """And so is the rest of it, as the reference has it."""

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nginxauth as ng
+from nginxauth._request import is_known
 
 from .strategies import FIELDS, REQUEST, encoded, escaped, fields_with, requests
 
@@ -258,3 +259,10 @@ def test_fields_that_are_not_bytes(field: Any) -> None:
     """What text a framework made of them is anybody's guess."""
     with pytest.raises(ng.LocalProtocolError, match="have to be bytes"):
         ng.parse_request([field])
+
+
+def test_the_names_that_are_nginx_own() -> None:
+    """In any case."""
+    assert is_known(b"Host")
+    assert is_known(b"auth-SSL-cert")
+    assert not is_known(b"X-Auth-Key")
