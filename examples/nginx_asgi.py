@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 # As in nginx.conf: auth_http_header X-Auth-Key "...";
 SECRET = os.environ.get("AUTH_SECRET", "change me").encode()
 # Here your database comes in. APOP and CRAM-MD5 need passwords in the clear, PLAIN does not.
-PASSWORDS = {b"ann@example.test": b"sesame", b"bob@example.test": "schön 100%".encode()}
+PASSWORDS = {b"ann@example.test": b"sesame", b"bob@example.test": "100% voilà".encode()}
 BACKENDS = {b"smtp": (b"127.0.0.1", 10025), b"imap": (b"::1", 143), b"pop3": (b"::1", 110)}
 # What Starlette and uvicorn add to the head, of which nginx reads 1024 bytes: content-length,
 # date, server, connection.
@@ -28,8 +28,8 @@ async def judge(request: ng.AuthRequest) -> ng.Reply:
     if password is None or not ng.verify(request, password):
         return ng.Deny(b"Wrong name or password", b"535 5.7.8", wait=2)
     server, port = BACKENDS[request.protocol]
-    # IMAP and POP3 go on with the password, and after a digest nginx has none.
-    return ng.Allow(server, port, password=password)
+    # nginx goes on with what the client said; after a digest (APOP, CRAM-MD5) it needs this.
+    return ng.Allow(server, port, password=password if request.salt else None)
 
 
 async def auth(http: Request) -> Response:

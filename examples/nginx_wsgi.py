@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Iterable
-from wsgiref.simple_server import make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import nginxauth as ng
@@ -11,9 +10,9 @@ import nginxauth as ng
 logger = logging.getLogger(__name__)
 
 SECRET = os.environ.get("AUTH_SECRET", "change me").encode()
-PASSWORDS = {b"ann@example.test": b"sesame", b"bob@example.test": "schön 100%".encode()}
+PASSWORDS = {b"ann@example.test": b"sesame", b"bob@example.test": "100% voilà".encode()}
 BACKENDS = {b"smtp": (b"127.0.0.1", 10025), b"imap": (b"::1", 143), b"pop3": (b"::1", 110)}
-RESERVE = 128  # for date, server, content-length
+RESERVE = 128  # for date, server, connection
 
 
 def judge(request: ng.AuthRequest) -> ng.Reply:
@@ -22,7 +21,7 @@ def judge(request: ng.AuthRequest) -> ng.Reply:
     if password is None or not ng.verify(request, password):
         return ng.Deny(b"Wrong name or password", b"535 5.7.8", wait=2)
     server, port = BACKENDS[request.protocol]
-    return ng.Allow(server, port, password=password)
+    return ng.Allow(server, port, password=password if request.salt else None)
 
 
 def answer(request: ng.AuthRequest | ng.Malformed) -> ng.Headers:
@@ -47,8 +46,3 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     headers = [(name.decode(), value.decode("latin-1")) for name, value in answer(request)]
     start_response("200 OK", headers)
     return []
-
-
-if __name__ == "__main__":
-    with make_server("127.0.0.1", 8000, app) as server:
-        server.serve_forever()

@@ -35,10 +35,10 @@ def _is_ipv6(text: bytes) -> bool:
     *groups, last = text.removeprefix(b":").split(b":")
     words = sum(1 for group in groups if group)
     gaps = len(groups) - words
-    if words > 7 or gaps > 1 or not all(_GROUP.fullmatch(group) for group in groups):
+    if gaps > 1 or not all(_GROUP.fullmatch(group) for group in groups):
         return False
     if b"." in last:
-        if not groups or words > 6 or not _DOTTED.match(last) or not _is_ipv4(last):
+        if not _DOTTED.match(last) or not _is_ipv4(last):
             return False
         words += 1
     elif not _GROUP.fullmatch(last) or not (last or gaps):

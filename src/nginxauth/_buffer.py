@@ -30,12 +30,13 @@ class StrangerError(RemoteProtocolError):
 class HeadBuffer:
     """Collects a head in whatever pieces it comes, and what follows it; `max_head` in bytes."""
 
-    __slots__ = ("_data", "_max_head", "_searched")
+    __slots__ = ("_data", "_has_line", "_max_head", "_searched")
 
     def __init__(self, max_head: int) -> None:
         self._data = bytearray()
         self._max_head = max_head
         self._searched = 0  # up to here, no head has ended
+        self._has_line = False  # the request line has come, and is good
 
     def __bool__(self) -> bool:
         """Whether there is any byte that was not taken."""
@@ -54,7 +55,8 @@ class HeadBuffer:
 
         Raises RemoteProtocolError as soon as it is clear that none will come, or a longer one.
         """
-        self._check_start()
+        if not self._has_line:
+            self._check_line()
         end = _HEAD_END.search(self._data, max(self._searched - 2, 0), self._max_head)
         if end is not None:
             return self.take(end.end())
@@ -69,14 +71,17 @@ class HeadBuffer:
         del self._data[:count]
         return taken
 
-    def _check_start(self) -> None:
+    def _check_line(self) -> None:
         """Refuse what is no request of this protocol: nginx's is GET, and so is anybody's."""
         start = bytes(self._data[: len(_METHOD)])
         if start != _METHOD[: len(start)]:
             raise StrangerError(f"no GET request{_looks_like(bytes(self._data[:8]))}")
-        line_end = self._data.find(b"\n", 0, self._max_head)
-        if line_end >= 0 and not _REQUEST_LINE.fullmatch(self._data, 0, line_end):
+        end = self._data.find(b"\n", self._searched, self._max_head)
+        if end < 0:
+            return
+        if not _REQUEST_LINE.fullmatch(self._data, 0, end):
             raise RemoteProtocolError("a GET request that is not of HTTP/1.0 or HTTP/1.1")
+        self._has_line = True
 
 
 def _looks_like(start: bytes) -> str:

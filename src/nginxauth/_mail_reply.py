@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from types import NoneType
 from typing import Final, final
 
 import attrs
@@ -41,12 +42,19 @@ def mail_reply(reply: Deny | None, protocol: bytes, *, tag: bytes = b"A1") -> Ma
 
     ``protocol``: ``b"smtp"``, ``b"imap"`` or ``b"pop3"``. ``tag`` is that of the IMAP client's
     command. After an `Allow` the client gets what the server behind makes of it, and after a
-    `Wait` nothing, until nginx has asked again. Raises LocalProtocolError for other protocols.
+    `Wait` nothing, until nginx has asked again. Raises LocalProtocolError for those, for other
+    protocols, and for what is not bytes.
     """
-    if protocol not in _INTERNAL:
+    if type(protocol) is not bytes or protocol not in _INTERNAL:
         raise LocalProtocolError("nginx knows the protocols smtp, imap and pop3")
     if reply is None:
         return MailReply(_INTERNAL[protocol], 0, closes=True)
+    if type(reply) is not Deny:
+        raise LocalProtocolError(f"{type(reply).__name__}(...) is no refusal")
+    if any(type(text) is not bytes for text in (reply.message, reply.code, tag)):
+        raise LocalProtocolError("the message, the code and the tag have to be bytes")
+    if type(reply.challenge) not in (bytes, NoneType):
+        raise LocalProtocolError("the challenge has to be bytes or None")
     before = {
         b"smtp": reply.code or _DEFAULT_CODE,
         b"pop3": b"-ERR",

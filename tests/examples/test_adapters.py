@@ -22,7 +22,7 @@ import pytest
 import trio
 from adapters import on_asyncio, on_threads, on_trio
 from adapters._contract import Limits, Service
-from adapters.services import milter, tcp_table
+from adapters.services import auth_http, milter, tcp_table
 
 import milterproto as mp
 
@@ -806,7 +806,9 @@ HIDDEN = {
 @pytest.mark.parametrize("start", THREADED, ids=["threads", "asyncio", "trio"])
 @pytest.mark.parametrize("handler", [coroutine_function, *HIDDEN.values()], ids=repr)
 @pytest.mark.parametrize(
-    "wrap", [lambda one: milter(lambda _: one, WANTS), tcp_table], ids=["milter", "tcp_table"]
+    "wrap",
+    [lambda one: milter(lambda _: one, WANTS), tcp_table, auth_http],
+    ids=["milter", "tcp_table", "auth_http"],
 )
 def test_a_coroutine_function_is_seen_through_a_service(
     start: Any, handler: Any, wrap: Any

@@ -17,6 +17,7 @@ import nginx_asgi
 import nginx_wsgi
 import pytest
 import uvicorn
+import waitress
 
 import nginxauth as ng
 
@@ -28,6 +29,7 @@ ANN = ng.AuthRequest(
     headers=KEY,
 )  # fmt: skip
 SALT = b"<1.2@mx.test>"
+BACKEND = ng.Allow(b"127.0.0.1", 10025)
 LATER = ng.Deny(b"Temporary failure, try again later", b"451 4.3.0")
 
 
@@ -46,26 +48,23 @@ def uvicorn_serving(http: str) -> Iterator[int]:
         sock.close()
 
 
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
-        pass
-
-
 @contextlib.contextmanager
-def wsgiref_serving() -> Iterator[int]:
-    with make_server("127.0.0.1", 0, nginx_wsgi.app, handler_class=_Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join(PATIENCE)
+def waitress_serving() -> Iterator[int]:
+    server = waitress.create_server(nginx_wsgi.app, listen="127.0.0.1:0")
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.effective_port
+    finally:
+        # In its own thread, whose loop ends when nothing is left to look at.
+        server.trigger.pull_trigger(server.close)
+        thread.join(PATIENCE)
+        server.task_dispatcher.shutdown()
 
 
 SERVERS: dict[str, tuple[Callable[[], Any], Any]] = {
     "uvicorn": (lambda: uvicorn_serving("h11"), nginx_asgi),
-    "wsgiref": (wsgiref_serving, nginx_wsgi),
+    "waitress": (waitress_serving, nginx_wsgi),
 }
 
 
@@ -103,10 +102,34 @@ def test_who_may_come_in(served: tuple[int, Any]) -> None:
             request = attrs.evolve(ANN, user=user, password=password, protocol=protocol)
             if protocol != b"smtp":
                 request = attrs.evolve(request, client_host=None)
-            assert ask(port, request) == allowed
+            assert ask(port, request) == ng.Allow(server, backend_port)
             digest = hashlib.md5(SALT + password).hexdigest().encode()
             request = attrs.evolve(request, method=ng.APOP, password=digest, salt=SALT)
             assert ask(port, request) == allowed
+
+
+def test_any_byte_comes_through(served: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At both ends of a password, too, where a server may take off what it thinks is white."""
+    port, module = served
+    for byte in [0x20, *range(0x80, 0x100)]:
+        password = bytes([byte]) + b"a" + bytes([byte])
+        monkeypatch.setitem(module.PASSWORDS, b"u", password)
+        assert ask(port, attrs.evolve(ANN, user=b"u", password=password)) == BACKEND
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
+        pass
+
+
+def test_wsgiref_is_no_server_for_this() -> None:
+    """It takes 0x85 and 0xA0 off the ends, and "à" ends in that; the manual says so."""
+    with make_server("127.0.0.1", 0, nginx_wsgi.app, handler_class=_Quiet) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        bob = attrs.evolve(ANN, user=b"bob@example.test", password="100% voilà".encode())
+        assert isinstance(ask(server.server_port, bob), ng.Deny)
+        thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize(

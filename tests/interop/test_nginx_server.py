@@ -675,10 +675,9 @@ nginx_asgi.BACKENDS = {backends}
 uvicorn.run(nginx_asgi.app, port={port}, log_level="critical")
 """
 WSGI: Final = """\
-import nginx_wsgi
-from wsgiref.simple_server import make_server
+import nginx_wsgi, waitress
 nginx_wsgi.BACKENDS = {backends}
-make_server("127.0.0.1", {port}, nginx_wsgi.app).serve_forever()
+waitress.serve(nginx_wsgi.app, host="127.0.0.1", port={port})
 """
 
 
@@ -723,11 +722,11 @@ class WebApplication:
         self._process.wait(PATIENCE)
 
 
-# The users of both applications; the second's password is UTF-8 with a blank and a %.
-USERS: Final = {b"ann@example.test": b"sesame", b"bob@example.test": b"sch\xc3\xb6n 100%"}
+# The users of both applications; the second's password is UTF-8, with a blank and a %.
+USERS: Final = {b"ann@example.test": b"sesame", b"bob@example.test": b"100% voil\xc3\xa0"}
 
 
-@pytest.mark.parametrize("code", [STARLETTE, WSGI], ids=["Starlette under uvicorn", "wsgiref"])
+@pytest.mark.parametrize("code", [STARLETTE, WSGI], ids=["uvicorn", "waitress"])
 def test_a_web_application(
     nginx_program: Path, backends: Mapping[bytes, Backend], code: str
 ) -> None:

@@ -42,7 +42,8 @@ def bed(nginx_program: Path) -> Iterator[Bed]:
         Backend("smtp") as smtp,
         Backend("imap") as imap,
         Backend("pop3") as pop3,
-        Nginx(nginx_program, f"127.0.0.1:{auth.port}/", services) as nginx,
+        # The end of an answer that is cut short is not always noticed, but by this timeout.
+        Nginx(nginx_program, f"127.0.0.1:{auth.port}/", services, auth_http_timeout="2s") as nginx,
     ):
         yield Bed(nginx, auth, {"smtp": smtp, "imap": imap, "pop3": pop3})
         # Shown with a test that fails.

@@ -53,6 +53,14 @@ def test_a_head_that_has_come_whole_and_is_too_long() -> None:
         buffer.head()
 
 
+def test_a_request_line_that_is_too_long() -> None:
+    """Whatever else is wrong with it: the same as if it had come in pieces."""
+    buffer = HeadBuffer(20)
+    buffer.feed(b"GET /aaaaaaaaaaaaaaaa FTP/1.0\r\n")
+    with pytest.raises(ng.RemoteProtocolError, match="more than 20 bytes"):
+        buffer.head()
+
+
 @pytest.mark.parametrize(
     ("start", "what"),
     [

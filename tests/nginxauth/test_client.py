@@ -91,6 +91,7 @@ def test_what_follows_the_head_is_dropped() -> None:
     conn.receive_data(GOOD + BAD)
     assert isinstance(conn.next_event(), ng.Allow)
     conn.receive_data(b"x" * 100000)
+    assert not conn._buffer
     assert conn.next_event() == ng.ConnectionClosed()
 
 

@@ -48,6 +48,8 @@ def test_lines_that_can_be_read(line: bytes, address: bytes, parameters: tuple[b
         b':<"a@b>',
         b':<"a"@b',
         b":<a\\>b@c>",
+        b":<a\\b@c>",
+        b':<"\\\x01"@b>',
         b":<a\0@b>",
         b':<"\x01"@b>',
         b":<a@b> \x7f",

@@ -105,6 +105,7 @@ def test_the_error_data() -> None:
         assert verdict(lines + b"e30=\r\n", b"imap", method) == ng.Deny(b"no", challenge=b"{}")
         assert verdict(lines + b"\r\n", b"imap", method) == ng.Deny(b"no", challenge=b"")
         assert verdict(lines + b"e30\r\n", b"imap", method) == ng.Deny(b"no")
+        assert verdict(lines + b"{}\r\n", b"imap", method) == ng.Deny(b"no")
         assert verdict(b"Auth-Status: no\r\n", b"imap", method) == ng.Deny(b"no")
 
 

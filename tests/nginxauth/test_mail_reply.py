@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 import nginxauth as ng
@@ -16,8 +18,9 @@ def test_a_refusal(protocol: bytes, data: bytes) -> None:
     """At once and for good, or after a pause; with the client's tag."""
     reply = ng.Deny(b"no such user")
     assert mail_reply(reply, protocol, tag=b"t1") == MailReply(data, 0, closes=True)
-    reply = ng.Deny(b"no such user", wait=3)
-    assert mail_reply(reply, protocol, tag=b"t1") == MailReply(data, 3, closes=False)
+    for wait in (1, 300):
+        reply = ng.Deny(b"no such user", wait=wait)
+        assert mail_reply(reply, protocol, tag=b"t1") == MailReply(data, wait, closes=False)
 
 
 def test_a_code() -> None:
@@ -51,7 +54,21 @@ def test_error_data_comes_first() -> None:
     assert mail_reply(ng.Deny(b"no"), b"imap").challenge == b""
 
 
-def test_other_protocols() -> None:
-    """nginx has none."""
-    with pytest.raises(ng.LocalProtocolError, match="smtp, imap and pop3"):
-        mail_reply(None, b"sieve")
+@pytest.mark.parametrize(
+    ("reply", "protocol", "tag", "text"),
+    [
+        (None, b"sieve", b"t", "smtp, imap and pop3"),
+        (None, "smtp", b"t", "smtp, imap and pop3"),
+        (None, [], b"t", "smtp, imap and pop3"),
+        (ng.Allow(b"::1", 25), b"smtp", b"t", r"Allow\(\.\.\.\) is no refusal"),
+        (ng.Wait(1), b"smtp", b"t", r"Wait\(\.\.\.\) is no refusal"),
+        (ng.Deny("no"), b"smtp", b"t", "have to be bytes"),  # type: ignore[arg-type]
+        (ng.Deny(b"no", 535), b"smtp", b"t", "have to be bytes"),  # type: ignore[arg-type]
+        (ng.Deny(b"no"), b"imap", "t", "have to be bytes"),
+        (ng.Deny(b"no", challenge="{}"), b"imap", b"t", "challenge"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_question(reply: Any, protocol: Any, tag: Any, text: str) -> None:
+    """nginx has no such protocols, and says nothing then; and text is bytes."""
+    with pytest.raises(ng.LocalProtocolError, match=text):
+        mail_reply(reply, protocol, tag=tag)

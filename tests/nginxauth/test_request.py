@@ -166,6 +166,7 @@ def test_external_has_no_password() -> None:
         {"Auth_SSL_Verify": b"NONE"},
         {"Auth_SSL_Verify": b"FAILED:certificate has expired"},
         {"Auth_SSL_Verify": b"success"},
+        {"Auth_SSL_Verify": b"SUCCESS:almost"},
         {"Auth_SSL_Verify": b""},
         {"Auth_SSL_Verify": None},
         {"Auth_SSL": None},

@@ -101,6 +101,7 @@ def test_one_request_and_that_is_all() -> None:
     assert conn.send(BACKEND).startswith(b"HTTP/1.1 200 OK\r\nAuth-Status: OK\r\nAuth-Server: ")
     assert (conn.state, conn.our_turn, conn.idle) == (ng.State.CLOSED, False, True)
     conn.receive_data(WIRE)
+    assert not conn._buffer  # nothing of it is kept
     assert list(conn.events()) == [ng.ConnectionClosed()]
     assert conn.next_event() is None
     with pytest.raises(ng.LocalProtocolError, match="nothing was asked"):
@@ -355,6 +356,21 @@ def test_a_body_that_is_too_long(size: int) -> None:
     error = failed(conn)
     assert "body" in str(error)
     assert error.hint is not None
+    conn = ng.ServerConnection(max_request=len(stream) - 1)
+    conn.receive_data(stream)
+    assert "body" in str(failed(conn))
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_a_chunk_with_much_to_say(size: int) -> None:
+    """h11 has a limit of its own for what has not come whole; it must not be the lower one."""
+    head = WIRE.replace(b"HTTP/1.0", b"HTTP/1.1").removesuffix(b"\r\n")
+    stream = head + b"Transfer-Encoding: chunked\r\n\r\n0;" + b"x" * 20000 + b"\r\n\r\n"
+    conn = ng.ServerConnection()
+    for start in range(0, len(stream), size):
+        assert conn.next_event() is None
+        conn.receive_data(stream[start : start + size])
+    assert is_request(conn.next_event())
 
 
 def test_a_broken_body() -> None:
