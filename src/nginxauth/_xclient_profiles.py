@@ -74,6 +74,11 @@ NODEMAILER: Final = Profile(
     ),
 )
 DOVECOT: Final = Profile(
+    "Dovecot 2.3, submission",
+    Offer(_names("ADDR PORT PROTO HELO LOGIN SESSION TTL TIMEOUT FORWARD")),
+    seen=True,
+)
+DOVECOT_2_4: Final = Profile(
     "Dovecot 2.4, submission and LMTP",
     Offer(
         _names(
@@ -83,5 +88,8 @@ DOVECOT: Final = Profile(
     ),
 )
 
-PROFILES: Final = (POSTFIX, POSTFIX_2_8, POSTFIX_2_2, EXIM, HARAKA, NODEMAILER, DOVECOT)
+PROFILES: Final = (
+    *(POSTFIX, POSTFIX_2_8, POSTFIX_2_2, EXIM, HARAKA, NODEMAILER),
+    *(DOVECOT, DOVECOT_2_4),
+)
 """All of them."""
