@@ -126,6 +126,8 @@ def _misread(name: bytes, value: object, text: bytes, receiver: Profile) -> str:
             return f"{receiver.name} does not decode it, and would take it as it is encoded"
         if receiver.folds and name == b"LOGIN" and value != value.lower():
             return f"{receiver.name} makes it lower-case, which may be another user"
+        if not receiver.utf8 and not value.isascii():
+            return f"{receiver.name} takes each byte for a character"
         if not receiver.ipv6 and text.startswith(b"IPV6:"):
             return f"{receiver.name} takes IPV6: for a part of the address"
     return ""

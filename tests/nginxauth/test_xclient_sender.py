@@ -203,6 +203,12 @@ def test_exim() -> None:
         xc.plan(xc.XClient(addr=b"::1", port=7), xc.EXIM.offer, xc.EXIM)
 
 
+def test_nodemailer() -> None:
+    """Has no UTF-8."""
+    client = xc.XClient(addr=b"::1", login="é".encode(), helo=b"a+b")
+    assert omitted(client, xc.NODEMAILER) == [b"LOGIN"]
+
+
 def test_postfix_before_2_3() -> None:
     """Decodes nothing, but keeps what there is."""
     helo = xc.XClient(addr=b"::1", helo=b"A_b")
