@@ -44,7 +44,7 @@ def _headers(request: AuthRequest) -> Iterator[tuple[bytes, bytes]]:
     if salt := _salt(request):
         yield b"Auth-Salt", salt
     yield b"Auth-Protocol", _word("protocol", request.protocol)
-    yield b"Auth-Login-Attempt", _number("attempt", request.attempt, 1, 2**31 - 1)
+    yield b"Auth-Login-Attempt", _number("attempt", request.attempt, 1, 10**10 - 1)
     yield b"Client-IP", _text("client_ip", request.client_ip)
     if request.client_host is not None:
         yield b"Client-Host", _text("client_host", request.client_host)

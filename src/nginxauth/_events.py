@@ -202,12 +202,13 @@ class Malformed:
     """A request that can't be used, though it is clear where it ends.
 
     ``data`` is its header lines, ``reason`` says what is wrong (no part of ``data`` is in it),
-    ``reply`` is what to answer.
+    ``reply`` is what to answer; ``protocol`` as in `AuthRequest`, or empty if that can't be told.
     """
 
     data: bytes = attrs.field(repr=hide)
     reason: str
     reply: Deny
+    protocol: bytes = b""
 
 
 @final

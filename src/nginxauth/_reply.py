@@ -134,19 +134,20 @@ def _deny(reply: Deny, request: _Request, max_attempts: int) -> Headers:
         )
     wait = 0 if reply.wait == 0 else _seconds("Deny.wait", reply.wait)
     challenge = _challenge(reply, request)
-    protocol, attempt, salt = (
-        (b"", max_attempts, b"")
-        if isinstance(request, Malformed)
-        else (request.protocol, request.attempt, request.salt)
-    )
     headers = []
-    if protocol in _WORDS:
-        message = _in_words(message, code, _WORDS[protocol])
+    if request.protocol in _WORDS:
+        message = _in_words(message, code, _WORDS[request.protocol])
     elif code:
         headers.append((b"Auth-Error-Code", code))
-    if wait and not salt and attempt < max_attempts:
+    if wait and _may_wait(request, max_attempts):
         headers.append((b"Auth-Wait", b"%d" % wait))
     return ((b"Auth-Status", message), *headers, *challenge)
+
+
+def _may_wait(request: _Request, max_attempts: int) -> bool:
+    if isinstance(request, Malformed):
+        return False  # who knows which attempt it is
+    return not request.salt and request.attempt < max_attempts
 
 
 def _in_words(message: bytes, code: bytes, words: Mapping[bytes, bytes]) -> bytes:

@@ -94,12 +94,13 @@ def parse_request(
     given = tuple(headers)
     if any(type(name) is not bytes or type(value) is not bytes for name, value in given):
         raise LocalProtocolError("the names and the values of headers have to be bytes")
+    fields: dict[bytes, bytes] = {}
     try:
-        fields, rest = _known_and_rest(given)
+        rest = _sort_out(given, fields)
         return _request(fields, rest, allow_controls=allow_controls)
     except _Unusable as error:
         data = b"".join(b"%b: %b\r\n" % header for header in given)
-        return Malformed(data, error.reason, error.reply)
+        return Malformed(data, error.reason, error.reply, _protocol(fields))
 
 
 def is_known(name: bytes) -> bool:
@@ -116,8 +117,8 @@ def environ_headers(environ: Mapping[str, object]) -> Headers:
     )
 
 
-def _known_and_rest(headers: Headers) -> tuple[dict[bytes, bytes], Headers]:
-    fields: dict[bytes, bytes] = {}
+def _sort_out(headers: Headers, fields: dict[bytes, bytes]) -> Headers:
+    """Put nginx's own into `fields`; the rest."""
     rest: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         key = name.lower()
@@ -127,7 +128,7 @@ def _known_and_rest(headers: Headers) -> tuple[dict[bytes, bytes], Headers]:
             raise _Unusable(f"{_name(key)} is there twice")
         else:
             fields[key] = value.strip(b" \t")
-    return fields, tuple(rest)
+    return tuple(rest)
 
 
 def _request(fields: Mapping[bytes, bytes], rest: Headers, *, allow_controls: bool) -> AuthRequest:
@@ -149,7 +150,7 @@ def _request(fields: Mapping[bytes, bytes], rest: Headers, *, allow_controls: bo
         method=method,
         user=user,
         password=password,
-        protocol=_needed(fields, b"auth-protocol").lower(),
+        protocol=_needed(fields, b"auth-protocol") and _protocol(fields),
         attempt=_number(fields.get(b"auth-login-attempt", b"1"), b"auth-login-attempt", _ATTEMPT),
         client_ip=_needed(fields, b"client-ip"),
         client_host=fields.get(b"client-host"),
@@ -163,6 +164,10 @@ def _request(fields: Mapping[bytes, bytes], rest: Headers, *, allow_controls: bo
 
 def _name(key: bytes) -> str:
     return key.decode("ascii").title()
+
+
+def _protocol(fields: Mapping[bytes, bytes]) -> bytes:
+    return fields.get(b"auth-protocol", b"").lower()
 
 
 def _needed(fields: Mapping[bytes, bytes], key: bytes) -> bytes:

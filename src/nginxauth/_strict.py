@@ -26,6 +26,7 @@ _READ: Final = (
     b"auth-wait",
     b"auth-error-code",
 )
+_EXACT: Final = (b"OK", b"WAIT")
 _STATUS: Final = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?: .*)?", re.DOTALL)
 _CODE: Final = re.compile(rb"[45][0-9]{2}( [45]\.[0-9]{1,3}\.[0-9]{1,3})?")
 _OWN_WORDS: Final = re.compile(rb"[245][0-9]{2}[ -]|-ERR|\+OK|(?:NO|BAD|OK) ")
@@ -72,17 +73,14 @@ def _odd_address(case: Case) -> bool:
 
 
 def _odd_code(case: Case) -> bool:
-    return isinstance(case.reply, Deny) and any(
-        not _CODE.fullmatch(code) for code in (case.reply.code,) if code
-    )
+    code = case.reply.code if isinstance(case.reply, Deny) else b""
+    return bool(code) and not _CODE.fullmatch(code)
 
 
 def _nearly(case: Case) -> bool:
-    said = [value.strip(b" \t") for value in case.values(b"auth-status")]
-    exact = case.values(b"auth-status")
     return any(
-        trimmed.upper() in (b"OK", b"WAIT") and value not in (b"OK", b"WAIT")
-        for trimmed, value in zip(said, exact, strict=True)
+        value not in _EXACT and value.strip(b" \t").upper() in _EXACT
+        for value in case.values(b"auth-status")
     )
 
 

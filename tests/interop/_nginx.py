@@ -46,6 +46,7 @@ mail {{
   ssl_certificate_key {root}/chain;
   ssl_client_certificate {root}/ca.pem;
 {servers}}}
+{extra}
 """
 
 
@@ -101,7 +102,7 @@ class Nginx:
 
     ``program`` is the nginx command. ``auth_http`` is what stands in that directive:
     ``127.0.0.1:PORT/uri``, or ``unix:PATH:/uri``. The mail servers behind are those that the
-    answers name. ``log_level`` may be ``debug_mail``.
+    answers name. ``log_level`` may be ``debug_mail``. ``extra`` is put behind it all.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Nginx:
         *,
         auth_http_timeout: str = "20s",
         log_level: str = "info",
+        extra: str = "",
     ) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="mailwire-nginx-"))
         self.ports: dict[str, int] = {}
@@ -120,6 +122,7 @@ class Nginx:
         self._services = services
         self._auth_http_timeout = auth_http_timeout
         self._log_level = log_level
+        self._extra = extra
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -206,6 +209,7 @@ class Nginx:
             auth_http_timeout=self._auth_http_timeout,
             log_level=self._log_level,
             servers=servers,
+            extra=self._extra,
         )
         (self.root / "nginx.conf").write_text(config)
 

@@ -13,6 +13,7 @@ import socketserver
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final, Self
 
 from ._postfix import PATIENCE
@@ -28,10 +29,25 @@ def field(request: bytes, name: bytes) -> bytes:
     return b"" if match is None else match[1]
 
 
+class _TCPServer(socketserver.ThreadingTCPServer):
+    request_queue_size = 128
+    allow_reuse_address = True
+
+
+class _TCP6Server(_TCPServer):
+    address_family: int = socket.AF_INET6
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    request_queue_size = 128
+
+
 class _Server:
     """Threads, one for each connection; the end waits for all of them."""
 
-    def __init__(self, handle: Callable[[socket.socket], None], address: str, port: int) -> None:
+    def __init__(
+        self, handle: Callable[[socket.socket], None], address: str | Path, port: int = 0
+    ) -> None:
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 # nginx closes as soon as it knows enough, or has given up.
@@ -39,16 +55,12 @@ class _Server:
                     self.request.settimeout(PATIENCE)
                     handle(self.request)
 
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-
-        class Server(socketserver.ThreadingTCPServer):
-            address_family: int = family
-            daemon_threads = False
-            request_queue_size = 128
-            allow_reuse_address = True
-
-        self._server = Server((address, port), Handler)
-        self.port: int = self._server.server_address[1]
+        self.port = 0
+        if isinstance(address, Path):
+            self._server: socketserver.TCPServer = _UnixServer(str(address), Handler)
+        else:
+            self._server = (_TCP6Server if ":" in address else _TCPServer)((address, port), Handler)
+            self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
@@ -64,16 +76,16 @@ class RawAuthServer:
     (If nobody has logged in, by the name in HELO.) `script` says what a user's requests are
     answered with, in turn; each answer is sent in the chunks that it is given in, and then the
     connection is closed. Later requests, and those of other users, are refused with the text
-    ``over``.
+    ``over``. It listens on a port of ``address``, or, if that is a path, on a unix socket.
     """
 
     OVER: Final = b"HTTP/1.0 200 OK\r\nAuth-Status: over\r\n\r\n"
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | Path = "127.0.0.1") -> None:
         self.requests: defaultdict[bytes, list[bytes]] = defaultdict(list)
         self._answers: dict[bytes, list[Chunks]] = {}
         self._lock = threading.Lock()
-        self._server = _Server(self._handle, "127.0.0.1", 0)
+        self._server = _Server(self._handle, address)
         self.port = self._server.port
 
     def __enter__(self) -> Self:
@@ -127,7 +139,7 @@ class Backend:
 
     def _listen(self, handle: Callable[[socket.socket], None]) -> None:
         for attempt in range(20):
-            first = _Server(handle, "127.0.0.1", 0)
+            first = _Server(handle, "127.0.0.1")
             try:
                 self._servers = [first, _Server(handle, "::1", first.port)]
             except OSError:

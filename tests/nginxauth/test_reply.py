@@ -361,6 +361,8 @@ def test_nothing_but_a_refusal_for_what_is_malformed(reply: ng.Reply) -> None:
         (b"Auth-Status", b"no"),
         (b"Auth-Error-Code", b"451 4.3.0"),
     )
+    imap = attrs.evolve(MALFORMED, protocol=b"imap")
+    assert ng.reply_headers(reply, imap) == ((b"Auth-Status", b"[UNAVAILABLE] no"),)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nginxauth as ng
+from nginxauth._request import is_known
 
 from .strategies import FIELDS, REQUEST, encoded, escaped, fields_with, requests
 
@@ -101,6 +102,8 @@ def test_what_may_be_missing() -> None:
 def test_a_field_that_is_there_twice(name: bytes) -> None:
     """Who knows which of them a client has smuggled in."""
     event = malformed([*FIELDS, (b"Host", b"a"), (name, b"other")])
+    assert event.protocol == b"smtp"
+    assert malformed([(name, b"a"), (name, b"a")]).protocol == b""
     assert event.reason == f"{name.decode().title()} is there twice"
 
 
@@ -126,6 +129,7 @@ def test_a_control_byte(name: str, value: bytes) -> None:
     event = malformed(fields_with(**{name: value}))
     assert event.reason == f"{name.replace('_', '-')} has a control byte"
     assert event.reply == ng.Deny(b"Authentication failed", b"535 5.7.8")
+    assert event.protocol == b"smtp"
     assert parsed(fields_with(**{name: value}), allow_controls=True).method == b"plain"
 
 
@@ -254,3 +258,10 @@ def test_fields_that_are_not_bytes(field: Any) -> None:
     """What text a framework made of them is anybody's guess."""
     with pytest.raises(ng.LocalProtocolError, match="have to be bytes"):
         ng.parse_request([field])
+
+
+def test_the_names_that_are_nginx_own() -> None:
+    """In any case."""
+    assert is_known(b"Host")
+    assert is_known(b"auth-SSL-cert")
+    assert not is_known(b"X-Auth-Key")
