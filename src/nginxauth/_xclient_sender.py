@@ -79,12 +79,16 @@ def plan(command: Command, offer: Offer, receiver: Profile = POSTFIX) -> Plan:
     LOGIN is the one to look at: Postfix before 2.9 would answer 501 to it. ``receiver``, if you
     know it, leaves out what it would misread.
 
-    Raises LocalProtocolError for a value that can't be sent, for a client that can't be told
-    within 512 bytes, and if XCLIENT or its ADDR is not offered: whoever goes on then is himself
-    the client, with all that a proxy is trusted for.
+    Raises LocalProtocolError for a value that can't be sent, for an address without a name, for
+    a client that can't be told within 512 bytes, and if XCLIENT or its ADDR is not offered: whoever
+    goes on then is himself the client, with all that a proxy is trusted for.
     """
     if type(command) not in _TABLES:
         raise LocalProtocolError(f"{type(command).__name__}(...) is neither XClient nor XForward")
+    if type(command) is XClient and command.addr is not None and command.name is None:
+        raise LocalProtocolError(
+            "an address without a name, and so with the proxy's; tell UNAVAILABLE if it has none"
+        )
     keyword, attributes = _TABLES[type(command)]
     offered = offer.xclient if type(command) is XClient else offer.xforward
     words: dict[bytes, bytes] = {}

@@ -97,7 +97,7 @@ def test_the_profile_is_what_postfix_offers(bed: Bed) -> None:
     with client:
         assert offer == xc.Offer()
         with pytest.raises(xc.LocalProtocolError, match="would take you for the client"):
-            xc.plan(xc.XClient(addr=b"192.0.2.1"), offer)
+            xc.plan(xc.XClient(name=xc.UNAVAILABLE, addr=b"192.0.2.1"), offer)
         client.quit()
 
 
