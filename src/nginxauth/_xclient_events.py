@@ -35,8 +35,8 @@ class XClient:
     """From now on, the client is this one.
 
     ``name``: what its address resolves to and back, and ``reverse_name``: what it resolves to at
-    all. **Give a name with every address**, or UNAVAILABLE: without one, the server keeps that of
-    the proxy. ``addr`` and ``destaddr`` are IP addresses as text, without brackets and without
+    all. **Every address needs a name**, or UNAVAILABLE: without one, the server would keep that
+    of the proxy. ``addr`` and ``destaddr`` are IP addresses as text, without brackets and without
     ``IPV6:``; sent, an IPv4 address in IPv6 becomes IPv4. ``destaddr`` and ``destport`` are the
     server's own. ``login``: the user, already authenticated; UNAVAILABLE if nobody is.
     ``proto``: ``b"SMTP"`` or ``b"ESMTP"``.

@@ -20,8 +20,9 @@ class Profile:
 
     ``offer`` is what it says to EHLO, in its order, for a sender that does not wait for that.
     ``needs``: attributes that an XCLIENT must have. ``decodes``: it undoes xtext. ``folds``: it
-    makes all values lower-case. ``ipv6``: it understands ``IPV6:``. ``seen``: all this was seen
-    by our tests; otherwise it is from the reference, and was not run.
+    makes all values lower-case. ``ipv6``: it understands ``IPV6:``. ``utf8``: text may be more than
+    ASCII. ``seen``: all this was seen by our tests; otherwise it is from the reference, and was not
+    run.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Profile:
     decodes: bool = True
     folds: bool = False
     ipv6: bool = True
+    utf8: bool = True
     seen: bool = False
 
 
@@ -72,8 +74,14 @@ NODEMAILER: Final = Profile(
         _names("NAME ADDR PORT PROTO HELO LOGIN"),
         _names("NAME ADDR PORT PROTO HELO IDENT SOURCE"),
     ),
+    utf8=False,
 )
 DOVECOT: Final = Profile(
+    "Dovecot 2.3, submission",
+    Offer(_names("ADDR PORT PROTO HELO LOGIN SESSION TTL TIMEOUT FORWARD")),
+    seen=True,
+)
+DOVECOT_2_4: Final = Profile(
     "Dovecot 2.4, submission and LMTP",
     Offer(
         _names(
@@ -83,5 +91,8 @@ DOVECOT: Final = Profile(
     ),
 )
 
-PROFILES: Final = (POSTFIX, POSTFIX_2_8, POSTFIX_2_2, EXIM, HARAKA, NODEMAILER, DOVECOT)
+PROFILES: Final = (
+    *(POSTFIX, POSTFIX_2_8, POSTFIX_2_2, EXIM, HARAKA, NODEMAILER),
+    *(DOVECOT, DOVECOT_2_4),
+)
 """All of them."""

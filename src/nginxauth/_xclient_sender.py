@@ -79,12 +79,16 @@ def plan(command: Command, offer: Offer, receiver: Profile = POSTFIX) -> Plan:
     LOGIN is the one to look at: Postfix before 2.9 would answer 501 to it. ``receiver``, if you
     know it, leaves out what it would misread.
 
-    Raises LocalProtocolError for a value that can't be sent, for a client that can't be told
-    within 512 bytes, and if XCLIENT or its ADDR is not offered: whoever goes on then is himself
-    the client, with all that a proxy is trusted for.
+    Raises LocalProtocolError for a value that can't be sent, for an address without a name, for
+    a client that can't be told within 512 bytes, and if XCLIENT or its ADDR is not offered: whoever
+    goes on then is himself the client, with all that a proxy is trusted for.
     """
     if type(command) not in _TABLES:
         raise LocalProtocolError(f"{type(command).__name__}(...) is neither XClient nor XForward")
+    if type(command) is XClient and command.addr is not None and command.name is None:
+        raise LocalProtocolError(
+            "an address without a name, and so with the proxy's; tell UNAVAILABLE if it has none"
+        )
     keyword, attributes = _TABLES[type(command)]
     offered = offer.xclient if type(command) is XClient else offer.xforward
     words: dict[bytes, bytes] = {}
@@ -126,6 +130,8 @@ def _misread(name: bytes, value: object, text: bytes, receiver: Profile) -> str:
             return f"{receiver.name} does not decode it, and would take it as it is encoded"
         if receiver.folds and name == b"LOGIN" and value != value.lower():
             return f"{receiver.name} makes it lower-case, which may be another user"
+        if not receiver.utf8 and not value.isascii():
+            return f"{receiver.name} takes each byte for a character"
         if not receiver.ipv6 and text.startswith(b"IPV6:"):
             return f"{receiver.name} takes IPV6: for a part of the address"
     return ""

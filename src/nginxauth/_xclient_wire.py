@@ -31,6 +31,7 @@ NOT_AUTHORISED: Final = b"550 5.7.0 Error: insufficient authorization"
 PIPELINED: Final = b"554 5.5.0 Error: SMTP protocol synchronization"
 
 EVERYTHING: Final = Offer(tuple(XCLIENT_ATTRIBUTES), tuple(XFORWARD_ATTRIBUTES))
+"""Every attribute of both commands, LOGIN included."""
 
 
 # --- EHLO ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ._xclient_events import (
 )
 from ._xclient_profiles import (
     DOVECOT,
+    DOVECOT_2_4,
     EXIM,
     HARAKA,
     NODEMAILER,
@@ -39,6 +40,7 @@ from ._xtext import Xtext, decode_xtext, encode_xtext
 __all__ = [
     "DEFAULT_MAX_LINE",
     "DOVECOT",
+    "DOVECOT_2_4",
     "EVERYTHING",
     "EXIM",
     "HARAKA",

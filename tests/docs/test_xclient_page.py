@@ -68,6 +68,7 @@ def test_the_profiles() -> None:
             *([] if profile.decodes else ["does not decode"]),
             *(["makes all lower-case"] if profile.folds else []),
             *([] if profile.ipv6 else ["keeps `IPV6:`"]),
+            *([] if profile.utf8 else ["takes each byte for a character"]),
         ]
 
 

@@ -70,6 +70,17 @@ class Bed:
             }
             services["other-xclient"] = {**told, "smtpd_milters": f"unix:{root / 'other'}"}
             services["xclient-bare"] = {**told, "smtpd_milters": ""}
+            # Sends XFORWARD to a server in front of its queue.
+            self.proxy_port = free_port()
+            services["xclient-proxy"] = {
+                **services["xclient-bare"],
+                "smtpd_proxy_filter": f"127.0.0.1:{self.proxy_port}",
+            }
+            # Lets its own machine's clients relay, and looks at the socket for that.
+            services["xclient-local"] = {
+                **services["xclient-bare"],
+                "smtpd_relay_restrictions": "permit_inet_interfaces, reject",
+            }
             # Looks at the client before it greets.
             services["xclient-early"] = {
                 **services["xclient-bare"],

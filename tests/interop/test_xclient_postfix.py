@@ -6,9 +6,12 @@ import contextlib
 import ipaddress
 import random
 import re
+import socketserver
+import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+import attrs
 import pytest
 from adapters._listen import listen
 from adapters.services import milter
@@ -20,6 +23,7 @@ from tests.docs.test_xclient_page import rows
 from tests.examples.adapter_hosts import ASYNCIO
 from tests.nginxauth.xclient_strategies import xclients
 
+from ._postfix import PATIENCE
 from ._postfix_bed import Bed
 from ._postfix_client import Client
 
@@ -93,7 +97,7 @@ def test_the_profile_is_what_postfix_offers(bed: Bed) -> None:
     with client:
         assert offer == xc.Offer()
         with pytest.raises(xc.LocalProtocolError, match="would take you for the client"):
-            xc.plan(xc.XClient(addr=b"192.0.2.1"), offer)
+            xc.plan(xc.XClient(name=xc.UNAVAILABLE, addr=b"192.0.2.1"), offer)
         client.quit()
 
 
@@ -436,6 +440,93 @@ def test_what_is_forwarded_is_logged(
     assert "orig_" not in second
     bed.delivery()
     bed.delivery()
+
+
+class Filter(socketserver.StreamRequestHandler):
+    """A server in front of Postfix's queue, on our receiver; ``forwarded`` has what it was told."""
+
+    forwarded: ClassVar[list[xc.XForward]] = []
+
+    def handle(self) -> None:
+        # Postfix may be gone as soon as it has heard enough.
+        with contextlib.suppress(ConnectionError):
+            self.converse()
+
+    def converse(self) -> None:
+        receiver = xc.Receiver(xc.Offer((), xc.POSTFIX.offer.xforward))
+        self.wfile.write(b"220 filter.test ESMTP\r\n")
+        for line in self.rfile:
+            verb = line.split(maxsplit=1)[0].upper()
+            reply = b"250 2.0.0 Ok"
+            if verb == b"EHLO":
+                offered = [b"250-" + one for one in xc.ehlo_lines(receiver.offer)]
+                reply = b"\r\n".join([b"250-filter.test", *offered, b"250 8BITMIME"])
+            elif verb == b"XFORWARD":
+                event = receiver.receive(line, in_transaction=False)
+                reply = event.reply if isinstance(event, xc.Refused) else reply
+            elif verb == b"MAIL":
+                self.forwarded.append(receiver.forwarded)
+            self.wfile.write(reply + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("client", "helo", "expected"),
+    [
+        (
+            xc.XClient(name=b"a.example", addr=b"2001:db8::1", port=7),
+            b"real.example",
+            xc.XForward(name=b"a.example", addr=b"2001:db8::1", port=7, helo=b"real.example"),
+        ),
+        (
+            xc.XClient(name=xc.UNAVAILABLE, addr=b"192.0.2.1", port=xc.UNAVAILABLE),
+            b"[192.0.2.1]",
+            xc.XForward(
+                name=xc.UNAVAILABLE, addr=b"192.0.2.1", port=xc.UNAVAILABLE, helo=b"[192.0.2.1]"
+            ),
+        ),
+        (
+            # Too long for one command.
+            xc.XClient(name=b".".join([b"n" * 63] * 4)[:255], addr=b"192.0.2.1", port=7),
+            b"h" * 250,
+            xc.XForward(
+                name=b".".join([b"n" * 63] * 4)[:255], addr=b"192.0.2.1", port=7, helo=b"h" * 250
+            ),
+        ),
+    ],
+    ids=["IPv6", "unknown", "long"],
+)
+def test_our_receiver_takes_what_postfix_forwards(
+    bed: Bed, client: xc.XClient, helo: bytes, expected: xc.XForward
+) -> None:
+    """From smtpd, which tells its content filter all that it knows of the client."""
+    Filter.forwarded.clear()
+    with socketserver.TCPServer(("127.0.0.1", bed.proxy_port), Filter) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        smtp, offer = connect(bed, "xclient-proxy")
+        with smtp:
+            tell(smtp, xc.plan(client, offer))
+            smtp.must(b"250", b"EHLO " + helo)
+            smtp.must(b"250", b"MAIL FROM:<a@example.org>")
+            smtp.must(b"250", b"RCPT TO:<b@example.test>")
+            smtp.quit()
+        thread.join(PATIENCE)
+    (forwarded,) = Filter.forwarded
+    # LOCAL, for Postfix looks at the proxy's socket there; see below.
+    assert forwarded == attrs.evolve(
+        expected, proto=b"ESMTP", ident=forwarded.ident, source=b"LOCAL"
+    )
+
+
+def test_who_comes_through_a_proxy_on_the_same_machine_is_local(bed: Bed) -> None:
+    """To permit_inet_interfaces, which does not know of XCLIENT, and to nothing else."""
+    for service, code in (("xclient-local", b"250"), ("xclient-bare", b"554")):
+        client, offer = connect(bed, service)
+        with client:
+            tell(client, xc.plan(xc.XClient(name=xc.UNAVAILABLE, addr=b"192.0.2.1"), offer))
+            client.must(b"250", b"MAIL FROM:<a@example.org>")
+            client.must(code, b"RCPT TO:<b@elsewhere.test>")
+            client.quit()
 
 
 # --- our parser beside Postfix's -----------------------------------------------------------

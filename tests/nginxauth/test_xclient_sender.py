@@ -12,6 +12,12 @@ from .xclient_strategies import any_xclients, any_xforwards, xclients, xforwards
 CLIENT = xc.XClient(name=b"a.example", addr=b"192.0.2.1", port=7, login=b"Ann+x")
 FORWARD = xc.XForward(name=b"a.example", addr=b"::1", ident=b"4Zx", source=b"REMOTE")
 
+
+def from_(addr: bytes, **fields: Any) -> xc.XClient:
+    """A client without a name."""
+    return xc.XClient(name=xc.UNAVAILABLE, addr=addr, **fields)
+
+
 offers = st.sampled_from([*(one.offer for one in xc.PROFILES), xc.EVERYTHING])
 
 
@@ -101,7 +107,18 @@ def test_what_is_no_command(command: Any) -> None:
 def test_a_bad_value_is_no_reason_to_leave_it_out() -> None:
     """Even where it would be left out anyway."""
     with pytest.raises(LocalProtocolError, match=r"^LOGIN: "):
-        xc.plan(xc.XClient(addr=b"192.0.2.1", login=b"a\nb"), xc.POSTFIX_2_2.offer)
+        xc.plan(from_(b"192.0.2.1", login=b"a\nb"), xc.POSTFIX_2_2.offer)
+
+
+def test_an_address_needs_a_name() -> None:
+    """Or the server keeps the proxy's, whose name it may trust."""
+    with pytest.raises(LocalProtocolError, match="an address without a name"):
+        xc.plan(xc.XClient(addr=b"192.0.2.1"), xc.EVERYTHING)
+    # Even if it is not offered: the server has none to keep.
+    assert xc.plan(from_(b"192.0.2.1"), xc.DOVECOT.offer).commands == (
+        b"XCLIENT ADDR=192.0.2.1\r\n",
+    )
+    assert xc.plan(xc.XClient(port=7), xc.EVERYTHING).commands == (b"XCLIENT PORT=7\r\n",)
 
 
 # --- two commands --------------------------------------------------------------------------
@@ -153,7 +170,7 @@ def test_the_limit_is_with_the_line_end(spare: int, commands: int) -> None:
 
 def test_what_has_to_go_together_and_does_not_fit_is_an_error() -> None:
     """Silently split, it would lose the login."""
-    client = xc.XClient(addr=b"192.0.2.1", login=b"l" * 240, helo=long(b"h", 255), proto=b"SMTP")
+    client = from_(b"192.0.2.1", login=b"l" * 240, helo=long(b"h", 255), proto=b"SMTP")
     with pytest.raises(LocalProtocolError, match="have to go in one command"):
         xc.plan(client, xc.EVERYTHING)
     # And not if it is left out.
@@ -179,12 +196,12 @@ def omitted(client: xc.XClient, profile: xc.Profile) -> list[bytes]:
 def test_haraka() -> None:
     """Lower-cases the login and decodes nothing, so that these would be other users."""
     at = b"192.0.2.1"
-    assert omitted(xc.XClient(addr=at, login=b"Ann"), xc.HARAKA) == [b"LOGIN"]
-    assert omitted(xc.XClient(addr=at, login=b"ann+x"), xc.HARAKA) == [b"LOGIN"]
-    assert omitted(xc.XClient(addr=at, login=b"ann", helo=b"a b"), xc.HARAKA) == [b"HELO"]
-    assert omitted(xc.XClient(addr=at, login=b"ann", helo=b"Host"), xc.HARAKA) == []
-    assert omitted(xc.XClient(addr=b"::1", login=xc.UNAVAILABLE), xc.HARAKA) == []
-    (reason,) = xc.plan(xc.XClient(addr=at, login=b"Ann"), xc.HARAKA.offer, xc.HARAKA).omitted
+    assert omitted(from_(at, login=b"Ann"), xc.HARAKA) == [b"LOGIN"]
+    assert omitted(from_(at, login=b"ann+x"), xc.HARAKA) == [b"LOGIN"]
+    assert omitted(from_(at, login=b"ann", helo=b"a b"), xc.HARAKA) == [b"HELO"]
+    assert omitted(from_(at, login=b"ann", helo=b"Host"), xc.HARAKA) == []
+    assert omitted(from_(b"::1", login=xc.UNAVAILABLE), xc.HARAKA) == []
+    (reason,) = xc.plan(from_(at, login=b"Ann"), xc.HARAKA.offer, xc.HARAKA).omitted
     assert "another user" in reason.reason
     with pytest.raises(LocalProtocolError, match="Haraka 3 takes no XCLIENT without ADDR"):
         xc.plan(xc.XClient(name=b"a.example"), xc.HARAKA.offer, xc.HARAKA)
@@ -195,19 +212,25 @@ def test_haraka() -> None:
 
 def test_exim() -> None:
     """Needs a port with the address, and has no IPv6."""
-    client = xc.XClient(addr=b"192.0.2.1", login=b"Ann+x")
+    client = from_(b"192.0.2.1", login=b"Ann+x")
     with pytest.raises(LocalProtocolError, match="without PORT"):
         xc.plan(client, xc.EXIM.offer, xc.EXIM)
     assert omitted(CLIENT, xc.EXIM) == []
     with pytest.raises(LocalProtocolError, match=r"can't be told: Exim .* IPV6:"):
-        xc.plan(xc.XClient(addr=b"::1", port=7), xc.EXIM.offer, xc.EXIM)
+        xc.plan(from_(b"::1", port=7), xc.EXIM.offer, xc.EXIM)
+
+
+def test_nodemailer() -> None:
+    """Has no UTF-8."""
+    client = from_(b"::1", login="é".encode(), helo=b"a+b")
+    assert omitted(client, xc.NODEMAILER) == [b"LOGIN"]
 
 
 def test_postfix_before_2_3() -> None:
     """Decodes nothing, but keeps what there is."""
-    helo = xc.XClient(addr=b"::1", helo=b"A_b")
+    helo = from_(b"::1", helo=b"A_b")
     assert omitted(helo, xc.POSTFIX_2_2) == []
-    assert omitted(xc.XClient(addr=b"::1", helo=b"a b"), xc.POSTFIX_2_2) == [b"HELO"]
+    assert omitted(from_(b"::1", helo=b"a b"), xc.POSTFIX_2_2) == [b"HELO"]
 
 
 # --- replies -------------------------------------------------------------------------------

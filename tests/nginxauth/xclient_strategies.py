@@ -58,7 +58,10 @@ xclients = st.builds(
     login=_maybe(logins | unavailable),
     helo=_maybe(texts | unavailable),
     proto=_maybe(st.sampled_from([b"SMTP", b"ESMTP"])),
-).filter(lambda event: event != xc.XClient())
+).filter(
+    # An address has to have a name.
+    lambda event: event != xc.XClient() and (event.addr is None or event.name is not None)
+)
 
 xforwards = st.builds(
     xc.XForward,
