@@ -27,10 +27,16 @@ def postfix_program(require_program: Callable[[str, str], Path]) -> Path:
     return _as_root(require_program("postfix", "postfix"), "Postfix")
 
 
+@pytest.fixture(scope="session")
+def dovecot_program(require_program: Callable[[str, str], Path]) -> Path:
+    """The dovecot command, for who may start it."""
+    return _as_root(require_program("dovecot", "dovecot-core"), "Dovecot")
+
+
 @pytest.fixture(scope="module")
-def dovecot(require_program: Callable[[str, str], Path]) -> Iterator[Dovecot]:
+def dovecot(dovecot_program: Path) -> Iterator[Dovecot]:
     """A Dovecot that does nothing but authenticate."""
-    with Dovecot(_as_root(require_program("dovecot", "dovecot-core"), "Dovecot")) as running:
+    with Dovecot(dovecot_program) as running:
         yield running
         # Shown with a test that fails.
         print(running.log())
