@@ -118,6 +118,14 @@ def test_every_mechanism(
     running.wait_for(f"Login: user=<bob>, method={mechanism},")
 
 
+def test_a_name_that_needs_escapes(imap: imaplib.IMAP4, running: LoginDovecot) -> None:
+    """It is one name on both sockets, and nothing in it a parameter."""
+    name = b"a\tsecured\x01b\xff"
+    answer: Any = imap.authenticate("PLAIN", lambda _: b"\0" + name + b"\0" + PASSWORD)
+    assert answer == ("OK", [b"Logged in"])
+    running.wait_for("Login: user=<a?secured?b?>, method=PLAIN")
+
+
 @pytest.mark.parametrize(
     ("user", "answer", "log"),
     [
