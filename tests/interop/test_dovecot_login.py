@@ -245,6 +245,9 @@ def test_doveadm_looks_users_up(
     assert status == 67
     assert "user      : alice\n  x         : a\tb\x01\n" in text
     assert "user nobody doesn't exist" in text
+    status, text = doveadm("user", "-a", running.auth_master, "")
+    assert status == 67
+    assert "Disconnected" not in text
     kinds = {type(one) for one in running.users.asked if isinstance(one, master.Query)}
     assert kinds == {master.GetUser, master.GetPass}
 
