@@ -57,7 +57,7 @@ def decode_hello(words: list[bytes]) -> MasterHello:
 def _encode_get(verb: bytes, event: GetUser | GetPass) -> bytes:
     words = [verb, encode_number(event.id, "an id"), _encode_user(event.user)]
     words += encode_parameters(event.parameters)
-    if not value_of(event.parameters, b"service") and not value_of(event.parameters, b"protocol"):
+    if not value_of(event.parameters, b"service"):
         raise LocalProtocolError("a query needs its service: Dovecot disconnects if it has none")
     return _line(words, MAX_QUERY)
 

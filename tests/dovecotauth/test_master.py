@@ -140,6 +140,8 @@ def test_a_forgotten_greeting_is_said() -> None:
         conn.next_event()
     with pytest.raises(da.LocalProtocolError, match="the pid"):
         conn.send(master.MasterHello(0))
+    with pytest.raises(da.LocalProtocolError, match="the pid"):  # and nothing was said by that
+        conn.send(master.MasterHello(0))
     conn.receive_data(b"")
     assert conn.next_event() == da.ConnectionClosed()
     assert conn.idle

@@ -174,6 +174,7 @@ S = ((b"service", b"x"),)
         (master.GetUser(1, b"a\0", S), "NUL"),
         (master.GetUser(1, b"a"), "needs its service"),
         (master.GetPass(1, b"a", ((b"service", None),)), "needs its service"),
+        (master.GetUser(1, b"a", ((b"protocol", b"x"),)), "needs its service"),
         (master.GetUser(1, b"a" * 1100, S), "the peer takes 1024"),
         (master.Request(1, 2, 3, b"x" * 32), "a cookie is"),
         (master.Request(1, 2, 3, COOKIE[1:] + b"\t"), "a cookie is"),
