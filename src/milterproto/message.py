@@ -2,10 +2,12 @@
 
 Above the events. `Message` is a plain object; `apply` says what an MTA makes of a filter's edits,
 `diff` finds the edits between two messages, and `expressible` says whether there are any.
+`MessageFilter` makes a filter of a function from a message to a verdict.
 """
 
 from ._apply import Dialect, apply
 from ._diff import diff, expressible
+from ._filter import MessageFilter
 from ._headers import Field, Headers
 from ._message import Client, Message, Recipient
 
@@ -15,6 +17,7 @@ __all__ = [
     "Field",
     "Headers",
     "Message",
+    "MessageFilter",
     "Recipient",
     "apply",
     "diff",
