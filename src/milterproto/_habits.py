@@ -47,19 +47,17 @@ class Habits(enum.Enum):
 
 
 _TLS: Final = (b"{tls_version}", b"{cipher}", b"{cipher_bits}", b"{cert_subject}", b"{cert_issuer}")
-_MAIL: Final = (
-    *(b"i", b"{auth_type}", b"{auth_authen}", b"{auth_author}"),
-    *(b"{mail_addr}", b"{mail_host}", b"{mail_mailer}"),
-)
-_RCPT: Final = (b"{rcpt_addr}", b"{rcpt_host}", b"{rcpt_mailer}")
 
-# Unless the filter asks for others; from the manual's page on the wire format. A stage that is
-# missing has no macros frame, not even an empty one.
+# Unless the filter asks for others; as the manual's page on the wire format has them. A stage that
+# is missing has no macros frame, not even an empty one.
 _POSTFIX: Final[Mapping[type[Command], Names]] = {
     Connect: (b"j", b"{daemon_name}", b"{daemon_addr}", b"v", b"_"),
     Helo: _TLS,
-    MailFrom: _MAIL,
-    RcptTo: (b"i", *_RCPT),
+    MailFrom: (
+        *(b"i", b"{auth_type}", b"{auth_authen}", b"{auth_author}"),
+        *(b"{mail_addr}", b"{mail_host}", b"{mail_mailer}"),
+    ),
+    RcptTo: (b"i", b"{rcpt_addr}", b"{rcpt_host}", b"{rcpt_mailer}"),
     Data: (b"i",),
     Unknown: (),
     Header: (b"i",),
@@ -70,8 +68,11 @@ _POSTFIX: Final[Mapping[type[Command], Names]] = {
 _SENDMAIL: Final[Mapping[type[Command], Names]] = {
     Connect: (b"j", b"_", b"{daemon_name}", b"{if_name}", b"{if_addr}"),
     Helo: _TLS,
-    MailFrom: _MAIL,
-    RcptTo: _RCPT,
+    MailFrom: (
+        *(b"i", b"{auth_type}", b"{auth_authen}", b"{auth_ssf}", b"{auth_author}"),
+        *(b"{mail_mailer}", b"{mail_host}", b"{mail_addr}"),
+    ),
+    RcptTo: (b"{rcpt_mailer}", b"{rcpt_host}", b"{rcpt_addr}"),
     EndOfMessage: (b"{msg_id}",),
 }
 MACROS: Final = {
