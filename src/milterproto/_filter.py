@@ -236,7 +236,7 @@ class _Session:
         self._sender = MailFrom(b"<>")
         self._recipients: list[Recipient] = []
         self._fields: list[Field] = []
-        self._pieces: list[bytes] = []
+        self._body = bytearray()
         self._size = 0
 
     def end(self, _event: object) -> Responses:
@@ -245,11 +245,11 @@ class _Session:
 
     def _fits(self, size: int) -> bool:
         """Count what is to be kept; once it is too much, nothing is."""
-        self._size += size + _OBJECT
+        self._size += size
         if self._size <= self._functions.max_size:
             return True
         self._fields.clear()
-        self._pieces.clear()
+        self._body.clear()
         return False
 
     def mail(self, event: MailFrom) -> Responses | Awaitable[Responses]:
@@ -273,7 +273,7 @@ class _Session:
         return self._ask(function, self._draft, recipient, then=then)
 
     def _add(self, recipient: Recipient) -> None:
-        if self._fits(len(recipient.address) + sum(map(len, recipient.parameters))):
+        if self._fits(len(recipient.address) + sum(map(len, recipient.parameters)) + _OBJECT):
             self._recipients.append(recipient)
             self._draft.recipients.append(recipient)
 
@@ -285,7 +285,7 @@ class _Session:
         return bool(answer.steps & Steps.HDR_LEADSPC)
 
     def header(self, event: Header) -> Responses:
-        if self._fits(len(event.name) + len(event.value)):
+        if self._fits(len(event.name) + len(event.value) + _OBJECT):
             # Otherwise the MTA has taken off the one blank that usually is there.
             blank = b"" if self._leading_space else b" "
             self._fields.append(Field(event.name, blank + event.value))
@@ -293,7 +293,7 @@ class _Session:
 
     def body(self, event: Body | EndOfMessage) -> Responses:
         if self._fits(len(event.data)):
-            self._pieces.append(event.data)
+            self._body += event.data
         return self._silence()
 
     def end_of_message(self, event: EndOfMessage) -> Responses | Awaitable[Responses]:
@@ -322,7 +322,7 @@ class _Session:
             self._sender.sender,
             list(self._recipients),
             Headers(self._fields),
-            b"".join(self._pieces),
+            bytes(self._body),
             self._sender.parameters,
             self._client,
             macros=macros,
