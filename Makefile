@@ -48,8 +48,9 @@ bench: $(VENV)/.stamp-test ## our speed beside that of others, as ratios of one 
 	@$(BIN)/python -m tests.benchmarks.bench_tcptable
 
 .PHONY: long
-long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, memory watched
+long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists
 	@$(BIN)/python -m tests.benchmarks.long_table
+	@$(BIN)/python -m tests.benchmarks.long_edits
 
 # Answered beforehand with "No configuration", Debian's Postfix starts nothing; policy-rc.d
 # (101 = forbidden) keeps every other service down too. A Postfix that is already there keeps

@@ -10,87 +10,43 @@ what is encoded, as base64 say, is not seen. Case does not matter.
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import re
-from collections.abc import Iterator
 
 from adapters.run import arguments, serve
-from adapters.services import MilterEvent, MilterReplies, milter
+from adapters.services import messages
 
 import milterproto as mp
+from milterproto.message import Message, MessageFilter
 
 logger = logging.getLogger(__name__)
-# Bytes; larger ones pass unseen, which is said in the log. Postfix takes 10 MB of a message unless
-# told otherwise. A filter has many at once in its memory: as many as Postfix has clients, which is
-# a hundred for each smtpd service unless told otherwise.
-MAX_BODY = 20_000_000
-WANTS = mp.Wants(
-    # MailFrom, because every message begins with it, whatever became of the last one.
-    events={mp.MailFrom, mp.Body},
-    replies=(),
-    actions=mp.Actions.CHGBODY | mp.Actions.QUARANTINE,
-)
+# Bytes; larger messages pass unseen, which is said in the log. Postfix takes 10 MB unless told
+# otherwise. A filter has many at once in its memory: as many as Postfix has clients, which is a
+# hundred for each smtpd service unless told otherwise.
+MAX_SIZE = 20_000_000
 
 
-class Session:
-    """The body of the message of the moment."""
+def judge(
+    message: Message, blacken: re.Pattern[bytes] | None, hold: re.Pattern[bytes] | None
+) -> None:
+    """What becomes of a message."""
+    queue_id = message.queue_id.decode("ascii", "replace")
+    body = message.body
+    if blacken:
+        blackened, count = blacken.subn(lambda found: b"X" * len(found[0]), body)
+        if count:
+            logger.info("%s: %d blackened", queue_id, count)
+            message.replace_body(blackened)
+    if hold and hold.search(body):
+        logger.info("%s: held", queue_id)
+        message.quarantine(b"the body has words that must not leave the house")
 
-    def __init__(
-        self,
-        conn: mp.FilterConnection,
-        blacken: re.Pattern[bytes] | None,
-        hold: re.Pattern[bytes] | None,
-    ) -> None:
-        self.conn = conn
-        self.blacken = blacken
-        self.hold = hold
-        self.pieces: list[bytes] = []
-        self.size = 0
 
-    def handle(self, event: MilterEvent) -> MilterReplies:
-        """One event."""
-        match event:
-            case mp.MailFrom() | mp.Abort():
-                self.forget()
-            case mp.Body(data):
-                self.collect(data)
-            case mp.EndOfMessage(data):
-                self.collect(data)
-                edits = list(self.edits())
-                self.forget()
-                return [*edits, mp.Accept()]
-            case _:
-                pass
-        return None
-
-    def forget(self) -> None:
-        """The message is over."""
-        self.pieces.clear()
-        self.size = 0
-
-    def collect(self, data: bytes) -> None:
-        """Keep a piece of the body; what is looked for may be cut in two by their borders."""
-        self.size += len(data)
-        if self.size <= MAX_BODY:
-            self.pieces.append(data)
-        else:
-            self.pieces.clear()
-
-    def edits(self) -> Iterator[mp.Edit]:
-        """What becomes of the message."""
-        queue_id = self.conn.macros.get(b"i", b"?").decode("ascii", "replace")
-        if self.size > MAX_BODY:
-            logger.warning("%s: not looked at, its body has %d bytes", queue_id, self.size)
-            return
-        body = b"".join(self.pieces)
-        if self.blacken:
-            blackened, count = self.blacken.subn(lambda found: b"X" * len(found[0]), body)
-            if count:
-                logger.info("%s: %d blackened", queue_id, count)
-                yield mp.ReplaceBody(blackened)
-        if self.hold and self.hold.search(body):
-            logger.info("%s: held", queue_id)
-            yield mp.Quarantine(b"the body has words that must not leave the house")
+def let_pass(message: Message) -> mp.Verdict:
+    """A message over MAX_SIZE, of which nothing was kept."""
+    logger.warning("%s: too large, not looked at", message.queue_id.decode("ascii", "replace"))
+    return mp.Accept()
 
 
 def pattern(text: str) -> re.Pattern[bytes]:
@@ -109,7 +65,8 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.blacken or options.hold):
         parser.error("nothing to look for: give --blacken or --hold")
-    serve(milter(lambda conn: Session(conn, options.blacken, options.hold).handle, WANTS), options)
+    checking = functools.partial(judge, blacken=options.blacken, hold=options.hold)
+    serve(messages(MessageFilter(checking, max_size=MAX_SIZE, on_too_large=let_pass)), options)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,15 @@ A line of the list is an address, or a domain behind an @, and the reply to the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 from adapters.run import arguments, serve
-from adapters.services import MilterEvent, MilterHandler, MilterReplies, milter
+from adapters.services import messages
 
 import milterproto as mp
-
-# The end of a message comes as well, and is let pass.
-WANTS = mp.Wants(events={mp.RcptTo}, replies={mp.RcptTo})
+from milterproto.message import Message, MessageFilter, Recipient
 
 
 def parse_list(text: str) -> dict[bytes, mp.ReplyCode]:
@@ -41,19 +40,15 @@ def parse_list(text: str) -> dict[bytes, mp.ReplyCode]:
     return replies
 
 
-def session(conn: mp.FilterConnection, replies: Mapping[bytes, mp.ReplyCode]) -> MilterHandler:
-    """What handles the events of one connection."""
-
-    def handle(event: MilterEvent) -> MilterReplies:
-        if not isinstance(event, mp.RcptTo):
-            return None
-        # What the client wrote may lack the brackets, or have a route in them; the macro is
-        # the address that the MTA made of it.
-        address = conn.macros.get(b"{rcpt_addr}", event.recipient.strip(b"<>")).lower()
-        _, at, domain = address.rpartition(b"@")
-        return replies.get(address) or replies.get(at + domain)
-
-    return handle
+def judge(
+    message: Message, recipient: Recipient, replies: Mapping[bytes, mp.ReplyCode]
+) -> mp.ReplyCode | None:
+    """What becomes of one recipient."""
+    # What the client wrote may lack the brackets, or have a route in them; the macro is the
+    # address that the MTA made of it.
+    address = message.macros.get(b"{rcpt_addr}", recipient.mailbox).lower()
+    _, at, domain = address.rpartition(b"@")
+    return replies.get(address) or replies.get(at + domain)
 
 
 def main() -> None:
@@ -65,7 +60,7 @@ def main() -> None:
         replies = parse_list(options.list.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SystemExit(f"{options.list}: {error}") from None
-    serve(milter(lambda conn: session(conn, replies), WANTS), options)
+    serve(messages(MessageFilter(on_recipient=functools.partial(judge, replies=replies))), options)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import dovecotauth as da
 import milterproto as mp
 import nginxauth as ng
 import tcptable as tt
+from milterproto.message import Message, MessageFilter
 from tcptable import socketmap as sm
 
 from ._contract import Handler, Replies, Service, is_async
@@ -19,6 +20,9 @@ MilterReplies: TypeAlias = Replies[mp.Response]
 MilterHandler: TypeAlias = Handler[MilterEvent, mp.Response]
 
 TRY_AGAIN: Final = mp.TempFail()
+
+# Gets each message, changes it, and gives a verdict, or None to let it pass.
+Judge: TypeAlias = Callable[[Message], mp.Verdict | Awaitable[mp.Verdict | None] | None]
 
 
 def milter(
@@ -58,6 +62,14 @@ def milter(
         silence=mp.Continue(),
         keep_alive=progress,
     )
+
+
+def messages(
+    judge: MessageFilter | Judge, *, on_error: mp.Verdict | None = TRY_AGAIN
+) -> Service[MilterEvent, mp.Response]:
+    """A milter filter that is a function of whole messages, or a `MessageFilter` of several."""
+    functions = judge if isinstance(judge, MessageFilter) else MessageFilter(judge)
+    return milter(functions.session, functions.wants, on_error=on_error)
 
 
 TableEvent: TypeAlias = tt.Request | tt.Malformed | tt.ConnectionClosed

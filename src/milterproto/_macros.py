@@ -51,6 +51,12 @@ class MacroTable(Mapping[bytes, bytes]):
             if code in self._slots:
                 yield self._slots[code].values
 
+    def copy(self) -> MacroTable:
+        """Another table that stays as this one is now."""
+        table = MacroTable()
+        table._slots.update(self._slots)
+        return table
+
     # --- for the connection --------------------------------------------------------------
 
     def announce(self, macros: Macros) -> None:

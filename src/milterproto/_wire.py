@@ -58,7 +58,7 @@ from ._reply import decode_reply, encode_reply
 MAX_PACKET: Final = 65535
 
 _FAMILIES: Final = {family.value[0]: family for family in Family}
-_HEADER_NAME: Final = re.compile(rb"[!-9;-~]+")  # RFC 5322, 3.6.8: printable, no colon
+HEADER_NAME: Final = re.compile(rb"[!-9;-~]+")  # RFC 5322, 3.6.8: printable, no colon
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _WORD: Final = re.compile(rb"[^\x00-\x20\x7f]+")
 _UNFOLDED: Final = re.compile(rb"[\x00\r]|\n(?![ \t])")
@@ -266,7 +266,7 @@ def _check_text(text: bytes, what: str) -> None:
 
 
 def _check_header(name: bytes, value: bytes) -> None:
-    if not _HEADER_NAME.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         raise LocalProtocolError(f"{name!r} is no header name")
     if _UNFOLDED.search(value):
         raise LocalProtocolError(

@@ -2,146 +2,143 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
-from typing import Any
 
+import attrs
 import check_body
+import first_filter
 import pytest
 import refuse_recipients
 import tag_mail
-from adapters._contract import Dialogue, Service
-from adapters.services import milter
+from adapters.services import messages
 
 import milterproto as mp
+from milterproto.message import Client, Field, Headers, Message, MessageFilter, Recipient
+from milterproto.testing import Habits, Result, deliver
 
-CLIENT = mp.Connect(b"mail.example.org", mp.Family.INET, 1, b"192.0.2.17")
-MAIL = mp.MailFrom(b"<ann@example.org>")
+CLIENT = Client(b"mail.example.org", mp.Family.INET, 1, b"192.0.2.17", b"mail.example.org")
+MACROS = {b"j": b"mx.example.test", b"{client_connections}": b"3"}
 
 
-class Session:
-    """A filter, and the MTA that talks to it."""
+def message(content: bytes = b"Subject: Lunch?\n", client: Client = CLIENT) -> Message:
+    made = Message.parse(content, sender=b"<ann@example.org>", client=client)
+    made.macros = MACROS
+    return made
 
-    def __init__(self, service: Service[Any, Any]) -> None:
-        self.filter = Dialogue(service)
-        self.mta = mp.MTAConnection()
-        self.say(mp.offer())
 
-    def say(self, *commands: mp.Command) -> list[Any]:
-        """Send what the filter wants of these; the responses to the last."""
-        told: list[Any] = []
-        for command in commands:
-            if not isinstance(command, mp.Macros) and not self.mta.wants(type(command)):
-                continue
-            self.filter.receive(self.mta.send(command))
-            while (event := self.filter.next_event()) is not None:
-                self.filter.answer(event, self.filter.call_plain(event))
-            if answer := self.filter.data_to_send():
-                self.mta.receive_data(answer)
-            told = list(self.mta.events())
-        return told
+# --- first_filter --------------------------------------------------------------------------
 
-    def message(self, *content: mp.Command) -> list[Any]:
-        """A whole one; the responses at its end."""
-        rcpt = mp.RcptTo(b"<bob@example.test>")
-        whole = (MAIL, rcpt, mp.Data(), *content)
-        return self.say(*whole, mp.EndOfMessage())
+
+def test_the_filter_of_the_readme() -> None:
+    """It notes the client, and refuses one recipient."""
+    tested = MessageFilter(first_filter.judge, on_recipient=first_filter.on_recipient)
+    mail = message()
+    mail.recipients = [Recipient(b"<nobody@example.test>"), Recipient(b"<bob@example.test>")]
+    result = deliver(tested, mail)
+    assert [one.mailbox for one, _ in result.refused] == [b"nobody@example.test"]
+    assert result.message is not None
+    assert result.message.headers.all("X-Client-Address") == [b"192.0.2.17"]
+
+
+def test_services_are_made_of_functions_and_filters() -> None:
+    """The one is the other, with nothing else."""
+    for judge in (first_filter.judge, MessageFilter(first_filter.judge)):
+        handle = messages(judge).handler(mp.FilterConnection())
+        answer = handle(mp.offer())
+        assert answer == mp.negotiate(mp.offer(), MessageFilter(first_filter.judge).wants)
 
 
 # --- tag_mail ------------------------------------------------------------------------------
 
 
-def tagging(client: mp.Connect = CLIENT, helo: bytes = b"mail.example.org") -> Session:
-    session = Session(milter(lambda conn: tag_mail.Session(conn, b"[out]").handle, tag_mail.WANTS))
-    macros = {b"j": b"mx.example.test", b"{client_connections}": b"3"}
-    session.say(mp.Macros.of(mp.Connect, macros), client, mp.Helo(helo))
-    return session
+def tagged(mail: Message, habits: Habits = Habits.POSTFIX) -> Result:
+    judge = functools.partial(tag_mail.judge, tag=b"[out]")
+    tested = MessageFilter(judge, body=False, macros=tag_mail.MACROS)
+    return deliver(tested, mail, habits=habits)
 
 
-def test_the_client_is_noted_and_the_subject_tagged() -> None:
-    """And the same again with the next message on the connection."""
-    session = tagging()
-    for _ in range(2):
-        told = session.message(mp.Header(b"Subject", b"Lunch?"), mp.EndOfHeaders())
-        assert told == [
-            mp.InsertHeader(
-                0,
-                b"X-Client",
-                b"mx.example.test; client=mail.example.org [192.0.2.17]; "
-                b"helo=mail.example.org;\n\tconnections=3",
-            ),
-            mp.ChangeHeader(1, b"Subject", b"[out] Lunch?"),
-            mp.Accept(),
-        ]
+def lines(result: Result) -> list[bytes]:
+    """The header that is delivered."""
+    assert result.message is not None
+    return result.message.content.split(b"\r\n")[:-2]
+
+
+NOTED = [
+    b"X-Client: mx.example.test; client=mail.example.org [192.0.2.17]; helo=mail.example.org;",
+    b"\tconnections=3",
+]
+
+
+@pytest.mark.parametrize("habits", Habits)
+def test_the_client_is_noted_and_the_subject_tagged(habits: Habits) -> None:
+    """Behind any MTA."""
+    assert lines(tagged(message(), habits)) == [*NOTED, b"Subject: [out] Lunch?"]
 
 
 def test_a_client_without_a_name_is_named_once() -> None:
-    """Postfix gives the address in brackets for a name."""
-    session = tagging(mp.Connect(b"[192.0.2.9]", mp.Family.INET, 1, b"192.0.2.9"))
-    header = session.message(mp.EndOfHeaders())[0]
-    assert b"client=[192.0.2.9]" in header.value
+    """Postfix gives the address in brackets for a name; and HELO may be missing."""
+    mail = message(client=Client(b"[192.0.2.9]", mp.Family.INET, 1, b"192.0.2.9"))
+    assert b"client=[192.0.2.9]; helo=unknown;" in lines(tagged(mail))[0]
 
 
-def test_the_next_client_on_the_connection_is_another() -> None:
-    """Even if it says no HELO."""
-    session = tag_mail.Session(mp.FilterConnection(), b"[out]")
-    second = mp.Connect(b"second.test", mp.Family.INET, 1, b"192.0.2.99")
-    for event in (CLIENT, mp.Helo(b"first.test"), second, MAIL):
-        session.handle(event)
-    assert session.results() == b"unknown; client=second.test [192.0.2.99]; helo=unknown"
-
-
-@pytest.mark.parametrize("subject", [b"a\rb", b"a" * 65520], ids=["CR", "length"])
-def test_a_subject_that_no_mta_takes_back_is_let_alone(subject: bytes) -> None:
+def test_a_subject_that_no_mta_takes_back_is_let_alone() -> None:
     """The message must not be refused for it, for ever."""
-    conn = mp.FilterConnection()
-    session = tag_mail.Session(conn, b"[out]")
-    session.handle(MAIL)
-    session.handle(mp.Header(b"Subject", subject))
-    told = session.handle(mp.EndOfMessage())
-    assert isinstance(told, list)
-    assert [type(edit) for edit in told] == [mp.InsertHeader, mp.Accept]
+    mail = message(b"")
+    for subject in (b" a\rb", b" " + b"a" * 60_000):
+        mail.headers = Headers([Field(b"Subject", subject)])
+        assert tag_mail_alone(mail) == subject
+
+
+def tag_mail_alone(mail: Message) -> bytes:
+    """Without the wire, that could not carry all of these."""
+    mail = mail.copy()
+    tag_mail.judge(mail, b"[out]")
+    (subject,) = mail.headers.fields("Subject")
+    return subject.raw
 
 
 def test_forged_headers_are_removed() -> None:
-    """All of them, from the last to the first, in any spelling."""
-    forged = (mp.Header(b"X-Client", b"me"), mp.Header(b"x-cLIENT", b"me, too"))
-    told = tagging().message(*forged, mp.EndOfHeaders())
-    assert told[:2] == [
-        mp.ChangeHeader(2, b"X-Client", b""),
-        mp.ChangeHeader(1, b"X-Client", b""),
+    """All of them, in any spelling."""
+    assert lines(tagged(message(b"X-Client: me\nSubject: hi\nx-cLIENT: me, too\n"))) == [
+        *NOTED,
+        b"Subject: [out] hi",
     ]
 
 
 def test_the_first_subject_is_tagged_and_only_once() -> None:
-    """A reply to a tagged message is tagged already."""
-    two = (mp.Header(b"subject", b"one"), mp.Header(b"Subject", b"two"))
-    told = tagging().message(*two, mp.EndOfHeaders())
-    assert told[1:] == [mp.ChangeHeader(1, b"Subject", b"[out] one"), mp.Accept()]
-    told = tagging().message(mp.Header(b"Subject", b"[out] Lunch?"), mp.EndOfHeaders())
-    assert len(told) == 2
+    """A reply to a tagged message is tagged already; folding and encoding stay as they are."""
+    assert lines(tagged(message(b"subject: one\nSubject: two\n")))[2:] == [
+        b"subject: [out] one",
+        b"Subject: two",
+    ]
+    assert len(tagged(message(b"Subject: [out] Lunch?\n")).edits) == 1
+    folded = lines(tagged(message(b"Subject:=?utf-8?q?=C3=BC?=\n two\n")))
+    assert folded[2:] == [b"Subject: [out] =?utf-8?q?=C3=BC?=", b" two"]
 
 
 def test_a_missing_subject_is_added() -> None:
     """So that the tag is seen."""
-    assert mp.AddHeader(b"Subject", b"[out]") in tagging().message(mp.EndOfHeaders())
+    assert lines(tagged(message(b"")))[2:] == [b"Subject: [out]"]
 
 
 def test_who_has_logged_in_is_not_from_outside() -> None:
-    """The header says who it was; the next message may be somebody else's."""
-    session = tagging()
-    macros = {b"{auth_authen}": b"ann", b"{tls_version}": b"TLSv1.3"}
-    session.say(mp.Macros.of(mp.MailFrom, macros))
-    told = session.message(mp.Header(b"Subject", b"Lunch?"), mp.EndOfHeaders())
-    assert len(told) == 2
-    assert told[0].value.endswith(b"connections=3;\n\ttls=TLSv1.3;\n\tlogin=ann")
-    assert len(session.message(mp.Header(b"Subject", b"Lunch?"), mp.EndOfHeaders())) == 3
+    """The header says who it was."""
+    client = attrs.evolve(CLIENT, login=b"ann", tls=b"TLSv1.3")
+    assert lines(tagged(message(client=client))) == [
+        NOTED[0],
+        b"\tconnections=3;",
+        b"\ttls=TLSv1.3;",
+        b"\tlogin=ann",
+        b"Subject: Lunch?",
+    ]
 
 
 def test_a_client_can_not_write_the_header_with_its_helo() -> None:
     """No line end, no separator, and not without end."""
-    session = tagging(helo=b"a; login=root" + b"x" * 400)
-    value = session.message(mp.EndOfHeaders())[0].value
+    mail = message(client=attrs.evolve(CLIENT, helo=b"a; login=root" + b"x" * 400))
+    value = lines(tagged(mail))[0]
     assert b"helo=a??login?rootxxx" in value
     assert tag_mail.harmless("ä\r\n".encode()) == b"????"
     assert len(value) < 400
@@ -156,12 +153,15 @@ Ann@example.test        452 4.2.2 Mailbox full
 """
 
 
-def refusing() -> Session:
+def asked(address: bytes, macros: dict[bytes, bytes] | None = None) -> mp.Verdict | None:
+    """The verdict on one recipient, or None if it is let pass."""
     replies = refuse_recipients.parse_list(LIST)
-    service = milter(lambda conn: refuse_recipients.session(conn, replies), refuse_recipients.WANTS)
-    session = Session(service)
-    session.say(CLIENT, MAIL)
-    return session
+    tested = MessageFilter(on_recipient=functools.partial(refuse_recipients.judge, replies=replies))
+    mail = message()
+    mail.recipients = [Recipient(address)]
+    mail.macros = macros or {}
+    result = deliver(tested, mail)
+    return None if result.accepted else result.verdict
 
 
 @pytest.mark.parametrize(
@@ -173,21 +173,21 @@ def refusing() -> Session:
             b"<x@sales.example.test>",
             mp.ReplyCode.text(550, "5.1.6", "Sales has moved, 100% of it"),
         ),
-        (b"<bob@example.test>", mp.Continue()),
-        (b"<x@more.sales.example.test>", mp.Continue()),
-        (b"<postmaster>", mp.Continue()),
+        (b"<bob@example.test>", None),
+        (b"<x@more.sales.example.test>", None),
+        (b"<postmaster>", None),
     ],
 )
-def test_recipients_are_refused_as_the_list_says(address: bytes, reply: mp.Response) -> None:
+def test_recipients_are_refused_as_the_list_says(
+    address: bytes, reply: mp.ReplyCode | None
+) -> None:
     """Whatever the case, with brackets or without."""
-    assert refusing().say(mp.RcptTo(address)) == [reply]
+    assert asked(address) == reply
 
 
 def test_the_mtas_reading_of_the_address_counts() -> None:
     """The client may write it in many ways."""
-    session = refusing()
-    macros = mp.Macros.of(mp.RcptTo, {b"{rcpt_addr}": b"ann@example.test"})
-    (told,) = session.say(macros, mp.RcptTo(b"<@relay.test:ann@example.test>"))
+    told = asked(b"<@relay.test:ann@example.test>", {b"{rcpt_addr}": b"ann@example.test"})
     assert told == mp.ReplyCode.text(452, "4.2.2", "Mailbox full")
 
 
@@ -210,50 +210,42 @@ def test_a_wrong_line_is_named(line: str, complaint: str) -> None:
 # --- check_body ----------------------------------------------------------------------------
 
 
-def checking(blacken: bytes | None = None, hold: bytes | None = None) -> Session:
+def checked(
+    body: bytes, blacken: bytes | None = None, hold: bytes | None = None, max_size: int = 1000
+) -> Result:
     patterns = [re.compile(one, re.IGNORECASE) if one else None for one in (blacken, hold)]
-    service = milter(lambda conn: check_body.Session(conn, *patterns).handle, check_body.WANTS)
-    session = Session(service)
-    session.say(CLIENT)
-    return session
+    judge = functools.partial(check_body.judge, blacken=patterns[0], hold=patterns[1])
+    tested = MessageFilter(judge, max_size=max_size, on_too_large=check_body.let_pass)
+    mail = message()
+    mail.body = body
+    # With the body in pieces of three bytes.
+    return deliver(tested, mail, habits=Habits.HOSTILE)
 
 
 def test_what_matches_is_blackened() -> None:
     """Where two pieces of the body meet, too; and the rest stays as it is."""
-    session = checking(rb"\d{4}-\d{4}")
-    told = session.message(mp.Body(b"pay 1234-5"), mp.Body(b"678 and 99-99\r\n"))
-    assert told == [mp.ReplaceBody(b"pay XXXXXXXXX and 99-99\r\n"), mp.Accept()]
+    result = checked(b"pay 1234-5678 and 99-99\r\n", rb"\d{4}-\d{4}")
+    assert result.edits == (mp.ReplaceBody(b"pay XXXXXXXXX and 99-99\r\n"),)
 
 
 def test_what_does_not_match_is_left_alone() -> None:
     """No edit without need: an edit makes the MTA write the message anew."""
-    session = checking(rb"\d{4}", rb"secret")
-    assert session.message(mp.Body(b"nothing\r\n")) == [mp.Accept()]
-    assert session.message() == [mp.Accept()]
+    assert checked(b"nothing\r\n", rb"\d{4}", rb"secret").edits == ()
+    assert checked(b"", rb"\d{4}", rb"secret").edits == ()
 
 
-def test_a_message_is_held() -> None:
+def test_a_message_is_held(caplog: pytest.LogCaptureFixture) -> None:
     """In any case of letters; and blackened as well."""
-    told = checking(rb"\d{4}", rb"secret").message(mp.Body(b"SECRET 1234\r\n"))
-    assert [type(one) for one in told] == [mp.ReplaceBody, mp.Quarantine, mp.Accept]
-
-
-def test_one_message_is_not_looked_for_in_the_next() -> None:
-    """Whether it came to its end or was aborted."""
-    session = checking(None, rb"secret")
-    assert len(session.message(mp.Body(b"sec"))) == 1
-    assert len(session.message(mp.Body(b"ret"))) == 1
-    session.say(MAIL, mp.RcptTo(b"<b@x.test>"), mp.Data(), mp.Body(b"sec"), mp.Abort())
-    assert len(session.message(mp.Body(b"ret"))) == 1
-
-
-def test_a_body_too_large_passes_and_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nothing of it is kept."""
-    monkeypatch.setattr(check_body, "MAX_BODY", 10)
-    session = checking(None, rb"secret")
-    assert session.message(mp.Body(b"secret"), mp.Body(b"secret")) == [mp.Accept()]
-    assert "not looked at, its body has 12 bytes" in caplog.text
     with caplog.at_level(logging.INFO):
-        assert len(session.message(mp.Body(b"secret"))) == 2
+        result = checked(b"SECRET 1234\r\n", rb"\d{4}", rb"secret")
+    assert [type(one) for one in result.edits] == [mp.ReplaceBody, mp.Quarantine]
+    assert "4F2Q2: 1 blackened" in caplog.text
+    assert "4F2Q2: held" in caplog.text
+
+
+def test_a_message_too_large_passes_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing of it is kept."""
+    result = checked(b"secret\r\n" * 100, None, rb"secret")
+    assert result.accepted
+    assert result.edits == ()
+    assert "4F2Q2: too large, not looked at" in caplog.text

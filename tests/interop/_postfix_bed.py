@@ -125,7 +125,8 @@ class Bed:
                     root,
                     self.sink.port,
                     services,
-                    settings={},
+                    # Or its SMTP client breaks long lines on their way to the sink.
+                    settings={"smtp_line_length_limit": "0"},
                     local_milters=other,
                 )
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import milterproto as mp
 from ._filters import Event
 from ._postfix import PATIENCE
 from ._postfix_bed import Bed
+from ._program import Program, on_socket
 
 pytestmark = pytest.mark.interop
 
@@ -86,11 +86,12 @@ def test_refusal_is_seen(bed: Bed, swaks: Swaks) -> None:
 
 def test_the_filter_of_the_readme(bed: Bed, swaks: Swaks) -> None:
     """What the README's first screen shows does what it says there."""
-    program = Path(__file__).parents[2] / "examples" / "first_filter.py"
-    with bed.filter(serve=runpy.run_path(str(program))["session"]):
-        refused = swaks("--to", "nobody@example.test")
-        taken = swaks("--to", "b@example.test")
+    server = ("--server", f"127.0.0.1:{bed.postfix.ports['other']}")
+    with Program("first_filter.py", *on_socket(bed.other)):
+        refused = swaks("--to", "nobody@example.test", *server)
+        taken = swaks("--to", "b@example.test", *server)
+        delivery = bed.delivery()
     assert refused.returncode == 24, refused.stdout
     assert "550 5.1.1 No such user here" in refused.stdout
     assert taken.returncode == 0, taken.stdout
-    assert bed.delivery().values(b"X-Client-Address") == [b" 127.0.0.1"]
+    assert delivery.values(b"X-Client-Address") == [b" 127.0.0.1"]

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import milterproto as mp
+from milterproto.message import Field, Headers, Message, Recipient
 
 
 def named(kinds: Iterable[type[Any]]) -> list[type[Any]]:
@@ -162,3 +163,43 @@ def streams(codes: bytes, encoded: st.SearchStrategy[bytes]) -> st.SearchStrateg
     """Sound frames, unsound frames and noise, one after the other."""
     part = st.one_of(encoded, encoded, frames(codes), st.binary(max_size=8))
     return st.lists(part, max_size=12).map(b"".join)
+
+
+# Few names and values, so that two messages have much in common.
+some_fields = st.builds(
+    Field,
+    st.sampled_from([b"Subject", b"subject", b"X-A", b"x-a", b"Date", b"Received", b"B"]),
+    st.sampled_from([b" a", b" b", b" ", b"", b" a\n b", b" a b", b"\tx", b" \xe4", b" a\rb"]),
+)
+some_headers = st.lists(some_fields, max_size=8).map(Headers)
+some_recipients = st.builds(
+    Recipient,
+    st.sampled_from([b"<x@y>", b"x@y", b"<X@y>", b"<z@y>", b"a, b"]),
+    st.sampled_from([(), (), (b"NOTIFY=NEVER",), (b"ORCPT=rfc822;+61@b",), (b"X=Y",)]),
+)
+messages = st.builds(
+    Message,
+    sender=st.sampled_from([b"<>", b"<a@b>", b"c@d", b""]),
+    recipients=st.lists(some_recipients, max_size=4),
+    headers=some_headers,
+    body=st.sampled_from([b"", b"x\r\n", b"no end", b"\n"]),
+    sender_parameters=st.sampled_from([(), (b"RET=FULL",), (b"SIZE=3", b"RET=HDRS"), (b"X",)]),
+    quarantined=st.sampled_from([None, None, b"odd", b""]),
+)
+
+
+@st.composite
+def edited_messages(draw: st.DrawFn) -> tuple[Message, Message]:
+    """A message, and what has become of it: a few changes, or another one altogether."""
+    before = draw(messages)
+    if draw(st.booleans()):
+        return before, draw(messages)
+    after = before.copy()
+    for _ in range(draw(st.integers(0, 4))):
+        fields = list(after.headers)
+        at = draw(st.integers(0, len(fields)))
+        fields[at : at + draw(st.integers(0, 1))] = draw(st.lists(some_fields, max_size=1))
+        after.headers = Headers(fields)
+    if draw(st.booleans()):
+        after.replace_body(draw(st.sampled_from([b"", b"new"])))
+    return before, after

@@ -152,3 +152,16 @@ def test_nothing_is_parsed_until_it_is_looked_up() -> None:
         type(macros).__dict__["values"].__get__(macros)
     assert table[b"i"] == b"Q1"
     assert type(macros).__dict__["values"].__get__(macros) == {b"i": b"Q1"}
+
+
+def test_a_copy_stays_as_it_is() -> None:
+    """While the table goes on to the next message."""
+    table = MacroTable()
+    announce(table, mp.MailFrom, i="1")
+    table.enter(M)
+    announce(table, mp.RcptTo, rcpt_addr="b")
+    copy = table.copy()
+    table.forget_message()
+    assert dict(table) == {}
+    assert dict(copy) == {b"i": b"1"}
+    assert copy[b"{i}"] == b"1"

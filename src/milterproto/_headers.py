@@ -1,0 +1,192 @@
+"""The header of a message as a plain object: an ordered list of fields, each kept as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeAlias, cast, final
+
+import attrs
+
+from ._errors import LocalProtocolError
+
+# The names and values that users write: str where they think in text, bytes where in mail.
+Text: TypeAlias = bytes | str
+
+_WHITE: Final = b" \t"
+
+
+@final
+@attrs.frozen
+class Field:
+    """One header field.
+
+    ``name`` as it was written. ``raw`` is all that stands after the colon, to the byte: the blank
+    that usually comes first, 8-bit text, folding as LF and the white space that follows it, and no
+    line end.
+    """
+
+    name: bytes
+    raw: bytes
+
+    @classmethod
+    def of(cls, name: Text, value: Text) -> Field:
+        """A new field, with the usual blank after its colon.
+
+        ``value`` as bytes is taken as it is; it may be folded with LF or CRLF. As str it may be
+        any text without line ends: the `email` package folds it, and encodes what is not ASCII.
+        Raises LocalProtocolError for a str that can't be a name, or a value.
+        """
+        raw_name = _name(name)
+        if isinstance(value, str):
+            return cls(raw_name, _encoded(raw_name, value))
+        return cls(raw_name, b" " + value.replace(b"\r\n", b"\n"))
+
+    @property
+    def value(self) -> bytes:
+        """What the field says: on one line, without the white space around it."""
+        return self.raw.replace(b"\n", b"").strip(_WHITE)
+
+    @property
+    def decoded(self) -> Any:
+        """The value as the `email` package reads it: a str with encoded words decoded.
+
+        Fields of addresses have ``addresses``, a Date has ``datetime``, and so on; see
+        `email.headerregistry`. Never raises: what that package can't parse is plain text.
+        """
+        from email.headerregistry import HeaderRegistry  # noqa: PLC0415
+
+        text = _unescaped(self.value)
+        registry = HeaderRegistry()
+        try:
+            # Its own errors are documented, others have slipped out of it again and again.
+            return registry(self.name.decode("ascii", "replace"), text)
+        except Exception:  # noqa: BLE001
+            harmless = text.replace("=?", "= ?")
+            return HeaderRegistry(use_default_map=False)("unparsed", harmless)
+
+
+@final
+class Headers:
+    """The fields of a header, in order: a list of `Field`, with look-ups by name.
+
+    Names are compared without regard to case, and may be bytes or str. A list's own ways work by
+    position: ``headers[0]``, ``headers[0] = Field(...)``, ``del headers[0]``, ``len(headers)``.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Iterable[Field] = ()) -> None:
+        self._fields = list(fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self._fields)
+
+    def __getitem__(self, index: int) -> Field:
+        return self._fields[index]
+
+    def __setitem__(self, index: int, field: Field) -> None:
+        self._fields[index] = field
+
+    def __delitem__(self, index: int) -> None:
+        del self._fields[index]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, bytes | str) and bool(self.fields(name))
+
+    def __eq__(self, other: object) -> bool:
+        return self._fields == other._fields if isinstance(other, Headers) else NotImplemented
+
+    # As all that can be edited.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Headers({self._fields!r})"
+
+    # --- reading -------------------------------------------------------------------------
+
+    def fields(self, name: Text) -> list[Field]:
+        """All fields of that name, in order."""
+        wanted = _name(name).lower()
+        return [field for field in self._fields if field.name.lower() == wanted]
+
+    def all(self, name: Text) -> list[bytes]:
+        """The values of all fields of that name, each as `Field.value`."""
+        return [field.value for field in self.fields(name)]
+
+    def get(self, name: Text, default: bytes = b"") -> bytes:
+        """The first value of that name, as `Field.value`."""
+        return next(iter(self.all(name)), default)
+
+    def text(self, name: Text, default: str = "") -> str:
+        """The first value of that name, as `Field.decoded`."""
+        fields = self.fields(name)
+        return cast("str", fields[0].decoded) if fields else default
+
+    # --- editing; what a value may be says Field.of -------------------------------------
+
+    def set(self, name: Text, value: Text) -> None:
+        """Let there be one field of that name: the first of them changes, all others go.
+
+        If there is none it is appended.
+        """
+        field = Field.of(name, value)
+        wanted = field.name.lower()
+        places = [at for at, old in enumerate(self._fields) if old.name.lower() == wanted]
+        if not places:
+            self._fields.append(field)
+            return
+        self._fields[places[0]] = Field(self._fields[places[0]].name, field.raw)
+        for at in reversed(places[1:]):
+            del self._fields[at]
+
+    def append(self, name: Text, value: Text) -> None:
+        """Add a field at the end."""
+        self._fields.append(Field.of(name, value))
+
+    def insert(self, index: int, name: Text, value: Text) -> None:
+        """Add a field before the one at ``index``, as `list.insert`; 0 is the top."""
+        self._fields.insert(index, Field.of(name, value))
+
+    def delete(self, name: Text) -> int:
+        """Remove all fields of that name; how many there were."""
+        before = len(self._fields)
+        wanted = _name(name).lower()
+        self._fields = [field for field in self._fields if field.name.lower() != wanted]
+        return before - len(self._fields)
+
+    def copy(self) -> Headers:
+        """Another list of the same fields."""
+        return Headers(self._fields)
+
+
+def _name(name: Text) -> bytes:
+    if isinstance(name, bytes):
+        return name
+    if not name.isascii():
+        raise LocalProtocolError(f"{name!r} is no header name: they are ASCII")
+    return name.encode()
+
+
+def _encoded(name: bytes, value: str) -> bytes:
+    from email.policy import EmailPolicy  # noqa: PLC0415
+
+    policy = EmailPolicy(linesep="\n")
+    try:
+        as_text = name.decode("ascii")
+        folded = policy.fold(*policy.header_store_parse(as_text, value))
+    except Exception as exc:
+        # A line end is a ValueError there; the rest is that package's trouble with odd text.
+        raise LocalProtocolError(f"{name!r} can't have this value: {value!r}") from exc
+    raw = folded.encode("ascii", "replace").partition(b":")[2].removesuffix(b"\n")
+    return raw or b" "
+
+
+def _unescaped(value: bytes) -> str:
+    """UTF-8 is read as what it is (RFC 6532); other 8-bit text as the `email` package wants it."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("ascii", "surrogateescape")

@@ -1,0 +1,184 @@
+"""A whole message as a plain object: what a filter's author thinks in."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, final
+
+import attrs
+
+from ._events import Connect, Family
+from ._headers import Field, Headers
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
+
+_LINE_END: Final = re.compile(rb"\r?\n")
+_HEAD: Final = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*")
+_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)\n")
+
+
+@final
+@attrs.frozen
+class Client:
+    """Who sends the message.
+
+    ``hostname``, ``family``, ``port`` and ``address`` are those of `Connect`; ``helo`` the name of
+    the last HELO or EHLO; ``tls`` the TLS version (``{tls_version}``) and ``login`` the user name
+    (``{auth_authen}``), both empty where there is none.
+    """
+
+    hostname: bytes = b"unknown"
+    family: Family = Family.UNKNOWN
+    port: int = 0
+    address: bytes = b""
+    helo: bytes = b""
+    tls: bytes = b""
+    login: bytes = b""
+
+    @property
+    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+        """The address, as `Connect.ip` reads it."""
+        return Connect(self.hostname, self.family, self.port, self.address).ip
+
+
+@final
+@attrs.frozen
+class Recipient:
+    """One recipient of the envelope; both parts as in `RcptTo`."""
+
+    address: bytes
+    parameters: tuple[bytes, ...] = ()
+
+    @property
+    def mailbox(self) -> bytes:
+        """The address without its angle brackets."""
+        return mailbox(self.address)
+
+
+@attrs.define
+class Message:
+    """A message: change it in any way, and let `diff` find the edits.
+
+    ``sender`` with angle brackets, if the client wrote any, and ``sender_parameters`` as in
+    `MailFrom`; ``headers`` without those that the MTA hides from filters, such as its own Received;
+    ``body`` with CRLF line ends. ``quarantined`` is the reason, if the message is to be held.
+
+    ``client`` and ``macros`` say where it comes from. No edit can change that. ``macros`` are those
+    of the moment when a filter was given the message, and don't count when messages are compared.
+    """
+
+    sender: bytes = b"<>"
+    recipients: list[Recipient] = attrs.field(factory=list)
+    headers: Headers = attrs.field(factory=Headers)
+    body: bytes = b""
+    sender_parameters: tuple[bytes, ...] = ()
+    client: Client = attrs.field(factory=Client)
+    quarantined: bytes | None = None
+    macros: Mapping[bytes, bytes] = attrs.field(factory=dict, eq=False, repr=False)
+
+    @classmethod
+    def parse(
+        cls,
+        content: bytes,
+        *,
+        sender: bytes = b"<>",
+        recipients: Iterable[bytes] = (),
+        client: Client | None = None,
+    ) -> Message:
+        """A message from its text, as it stands in a file or comes after DATA, with any line ends.
+
+        What follows the last line that can belong to a header is the body, after an empty line or
+        without one.
+        """
+        content = _LINE_END.sub(b"\n", content)
+        if not content.endswith(b"\n"):
+            content += b"\n"
+        head = _HEAD.match(content).group()  # type: ignore[union-attr]  # it matches nothing, too
+        fields = [Field(name, raw) for name, raw in _FIELD.findall(head)]
+        return cls(
+            sender,
+            [Recipient(address) for address in recipients],
+            Headers(fields),
+            canonical_body(content[len(head) :].removeprefix(b"\n")),
+            client=client or Client(),
+        )
+
+    @property
+    def content(self) -> bytes:
+        """The text of the message with CRLF line ends, as an MTA would send it on."""
+        lines = [b"%b:%b\n" % (field.name, field.raw) for field in self.headers]
+        return b"".join(lines).replace(b"\n", b"\r\n") + b"\r\n" + self.body
+
+    @property
+    def queue_id(self) -> bytes:
+        """The MTA's name for the message, for a log; empty if it has told none yet."""
+        return self.macros.get(b"i", b"")
+
+    def parsed(self) -> EmailMessage:
+        """What the `email` package makes of the content: MIME parts, attachments, text.
+
+        It is a copy to look at, with lines that end in LF; to change it changes nothing here.
+        """
+        import email.policy  # noqa: PLC0415
+
+        content = self.content.replace(b"\r\n", b"\n")
+        return email.message_from_bytes(content, policy=email.policy.default)
+
+    def copy(self) -> Message:
+        """Another message that is the same, and can be changed alone."""
+        return attrs.evolve(self, recipients=list(self.recipients), headers=self.headers.copy())
+
+    # --- editing ---------------------------------------------------------------------------
+
+    def replace_body(self, data: bytes) -> None:
+        """Put another body there; line ends of any kind become CRLF, and the last is supplied."""
+        self.body = canonical_body(data)
+
+    def add_recipient(self, address: bytes, *parameters: bytes) -> None:
+        """Add a recipient, if it is not there yet: ``b"<a@b>"``, then such as ``b"NOTIFY=NEVER"``.
+
+        One that is there in another spelling of its domain stays as it is.
+        """
+        wanted = _comparable(address)
+        if all(_comparable(one.address) != wanted for one in self.recipients):
+            self.recipients.append(Recipient(address, parameters))
+
+    def remove_recipient(self, address: bytes) -> bool:
+        """Remove a recipient; False if it was not there.
+
+        Brackets don't count, nor does the case of the domain.
+        """
+        wanted = _comparable(address)
+        before = len(self.recipients)
+        self.recipients = [one for one in self.recipients if _comparable(one.address) != wanted]
+        return len(self.recipients) < before
+
+    def change_sender(self, address: bytes) -> None:
+        """Put another envelope sender there, in angle brackets; null is ``b"<>"``."""
+        self.sender = address
+
+    def quarantine(self, reason: bytes) -> None:
+        """Let the MTA hold the message (Postfix: the hold queue)."""
+        self.quarantined = reason
+
+
+def mailbox(address: bytes) -> bytes:
+    """An address of the envelope without its angle brackets."""
+    if address[:1] == b"<" and address[-1:] == b">":
+        return address[1:-1]
+    return address
+
+
+def canonical_body(data: bytes) -> bytes:
+    """A body as an MTA keeps it: CRLF after each line, the last too; a CR alone is no line end."""
+    if data and not data.endswith(b"\n"):
+        data += b"\r\n"
+    return _LINE_END.sub(b"\r\n", data)
+
+
+def _comparable(address: bytes) -> bytes:
+    local, at, domain = mailbox(address).rpartition(b"@")
+    return local + at + domain.lower()
