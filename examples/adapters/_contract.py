@@ -7,6 +7,7 @@ said in a `Service`.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import functools
 import inspect
@@ -26,9 +27,11 @@ logger = logging.getLogger("mailwire.adapters")
 IDLE: Final = "connection closed: nothing came for %g s"
 CUT: Final = "%d connections cut at the end of the grace time"
 
-# What a handler may raise without harm to anybody else. SystemExit, for a library that it calls
+# What a coroutine may raise without harm to anybody else. SystemExit, for a library that it calls
 # may well call sys.exit(), and would take down a server with all its connections.
 FAILURES: Final = (Exception, SystemExit)
+# And a plain function: since nobody cancels that, it has asked a future that was cancelled.
+PLAIN_FAILURES: Final = (*FAILURES, asyncio.CancelledError)
 
 
 class Connection(Protocol[Event_co, Reply_contra]):
@@ -142,12 +145,18 @@ def refuse_coroutine_function(service: Service[Event, Reply]) -> None:
         raise TypeError(f"{handler!r} is a coroutine function, and here nothing can await it")
 
 
-async def outcome_of(work: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+async def outcome_of(
+    work: Awaitable[Any], failures: tuple[type[BaseException], ...] = FAILURES
+) -> tuple[Any, BaseException | None]:
     """What the handler's coroutine returns, or what it raises."""
     try:
         return await work, None
-    except FAILURES as error:
+    except failures as error:
         return None, error
+    except BaseExceptionGroup as group:
+        if group.split(failures)[1] is not None:
+            raise
+        return None, group
 
 
 def takes_more(connection: Any) -> bool:
@@ -176,7 +185,7 @@ class Dialogue(Generic[Event, Reply]):
         try:
             self._conn = service.connect()
             self._handler = service.handler(self._conn)
-        except FAILURES:
+        except PLAIN_FAILURES:
             logger.exception("a connection is closed: no handler could be made for it")
             self.abandon()
 
@@ -196,9 +205,13 @@ class Dialogue(Generic[Event, Reply]):
 
     def receive(self, data: bytes) -> None:
         """What came; empty for end of file, and if nothing more is to come for another reason."""
-        if not self.ended:
-            self.ended = not data
+        if self.ended:
+            return
+        self.ended = not data
+        try:
             self._conn.receive_data(data)
+        except Exception as error:
+            self._broken(error)
 
     def abandon(self) -> None:
         """The handler gets no more events."""
@@ -223,14 +236,17 @@ class Dialogue(Generic[Event, Reply]):
                 self._output.append(self._conn.send(hint))
             self.abandon()
             return None
-        except Exception:
-            # The codec's fault. For an adapter it is one broken connection more.
-            logger.exception("a connection is closed")
-            self.abandon()
+        except Exception as error:
+            self._broken(error)
             return None
         if event is None and self._conn.state.name == "CLOSED":
             self.is_over = True  # and the handler has heard of it
         return event
+
+    def _broken(self, error: Exception) -> None:
+        """The codec's fault. For an adapter it is one broken connection more."""
+        logger.error("a connection is closed", exc_info=error)
+        self.abandon()
 
     def call(self, event: Event) -> Replies[Reply] | Awaitable[Replies[Reply]]:
         """Call the handler."""
@@ -276,7 +292,7 @@ class Dialogue(Generic[Event, Reply]):
         if error is None:
             try:
                 self.answer(event, returned)
-            except FAILURES as wrong:
+            except PLAIN_FAILURES as wrong:
                 error = wrong
         if error is not None:
             self.failed(event, error)
@@ -284,13 +300,18 @@ class Dialogue(Generic[Event, Reply]):
     def failed(self, event: Event, error: BaseException) -> None:
         """The handler has raised, or `answer` has."""
         self._log_failure(event, error)
-        if not self._conn.our_turn and self.request_of(event) is None:
-            return
+        try:
+            if self._conn.our_turn or self.request_of(event) is not None:
+                self._excuse(event)
+        except Exception as wrong:
+            self._broken(wrong)
+
+    def _excuse(self, event: Event) -> None:
         replies: tuple[Reply, ...] = ()
         try:
             replies = _as_replies(self._service.on_error(event))
             self._send(replies)
-        except Exception:
+        except PLAIN_FAILURES:
             logger.exception("what on_error gives for %s can't be sent", type(event).__name__)
         if self._conn.our_turn or not replies:
             # No reply is better than a wrong one: the peer has a default of its own.
@@ -305,7 +326,7 @@ class Dialogue(Generic[Event, Reply]):
             reply = self._service.keep_alive(self._conn)
             if reply is not None:
                 self._output.append(self._conn.send(reply))
-        except Exception:
+        except PLAIN_FAILURES:
             logger.exception("no sign of life can be given")
 
     def _send(self, replies: Iterable[Reply]) -> None:

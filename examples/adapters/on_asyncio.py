@@ -15,8 +15,8 @@ from typing import Any, Generic, cast
 
 from ._contract import (
     CUT,
-    FAILURES,
     IDLE,
+    PLAIN_FAILURES,
     Dialogue,
     Event,
     Limits,
@@ -119,12 +119,12 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._dialogue = Dialogue(self._server.service)
-        if self._server.joined(self):
-            self._start_idle_timer()
-            self._go_on()
-        else:
+        if not self._server.joined(self):
             self.transport.abort()
+            return
+        self._dialogue = Dialogue(self._server.service)
+        self._start_idle_timer()
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
         self._idle_timer.cancel()
@@ -228,7 +228,7 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
             if not inspect.isawaitable(returned):
                 self._dialogue.answer(event, returned)
                 return
-        except FAILURES as error:
+        except PLAIN_FAILURES as error:
             self._dialogue.failed(event, error)
             return
         request = self._request_of(event)

@@ -12,8 +12,8 @@ import trio
 
 from ._contract import (
     CUT,
-    FAILURES,
     IDLE,
+    PLAIN_FAILURES,
     Dialogue,
     Event,
     Limits,
@@ -181,7 +181,7 @@ class _Session(Generic[Event, Reply]):
                     self._dialogue.answer(event, returned)
                     return
                 work = returned
-        except FAILURES as error:
+        except PLAIN_FAILURES as error:
             self._dialogue.failed(event, error)
             return
         request = None if self._server.workers else self._dialogue.request_of(event)
@@ -196,7 +196,7 @@ class _Session(Generic[Event, Reply]):
         """Beside what follows."""
         scope = self._requests[request]
         with scope:
-            outcome = await outcome_of(work)
+            outcome = await outcome_of(work, PLAIN_FAILURES)
         del self._requests[request]
         if not scope.cancelled_caught:
             self._dialogue.settle(event, *outcome, given_up=scope.cancel_called)
@@ -227,7 +227,7 @@ class _Session(Generic[Event, Reply]):
             if not self._dialogue.ended:
                 nursery.start_soon(self._read_meanwhile, nursery.cancel_scope)
             nursery.start_soon(self._stay_alive)
-            outcome.append(await outcome_of(work))
+            outcome.append(await outcome_of(work, PLAIN_FAILURES))
             nursery.cancel_scope.cancel()
         return outcome
 
