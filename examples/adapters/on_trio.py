@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
@@ -19,6 +18,7 @@ from ._contract import (
     Limits,
     Reply,
     Service,
+    is_awaitable,
     logger,
     outcome_of,
     refuse_coroutine_function,
@@ -177,7 +177,7 @@ class _Session(Generic[Event, Reply]):
                 )
             else:
                 returned = self._dialogue.call(event)
-                if not inspect.isawaitable(returned):
+                if not is_awaitable(returned):
                     self._dialogue.answer(event, returned)
                     return
                 work = returned
