@@ -155,6 +155,22 @@ def test_a_coroutine_function_is_awaited(tmp_path: Path, host: Host) -> None:
         assert first.hear() == [mp.Accept()]
 
 
+def test_a_coroutine_runs_in_a_task_from_its_first_step(tmp_path: Path) -> None:
+    """Though it may not need to wait: asyncio.timeout(), and much else, asks for the task."""
+    tasks: list[Any] = []
+
+    async def handle(event: Any) -> Any:
+        async with asyncio.timeout(PATIENCE):
+            tasks.append(asyncio.current_task())
+            if isinstance(event, mp.RcptTo):
+                await asyncio.sleep(0)
+            return mp.Accept() if isinstance(event, mp.EndOfMessage) else None
+
+    with serving(ASYNCIO, service(handle), tmp_path) as bench:
+        assert bench.connect().say(*MESSAGE, mp.EndOfMessage()) == [mp.Accept()]
+    assert None not in tasks
+
+
 @any_loop
 def test_a_function_in_a_thread(tmp_path: Path, host: Host) -> None:
     """It may block, and another connection goes on."""
