@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-BACKLOG = 100
+BACKLOG = 1024  # a client too many waits for a second; the kernel has a limit of its own
 
 
 def listen(address: str, *, mode: int = 0o660) -> socket.socket:

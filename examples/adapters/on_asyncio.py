@@ -28,7 +28,7 @@ from ._contract import (
     outcome_of,
     refuse_coroutine_function,
 )
-from ._listen import address_of
+from ._listen import BACKLOG, address_of
 from ._worker import Worker
 
 
@@ -60,7 +60,9 @@ class Server(Generic[Event, Reply]):
     async def listen(self, *listeners: socket.socket) -> None:
         """Serve on these sockets from now on; they are closed by `stop`."""
         create = asyncio.get_running_loop().create_server
-        self._servers += [await create(lambda: _Session(self), sock=one) for one in listeners]
+        for one in listeners:
+            server = await create(lambda: _Session(self), sock=one, backlog=BACKLOG)
+            self._servers.append(server)
 
     async def stop(self) -> None:
         """Take no more connections, and let what is under way end within the grace time."""
