@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import signal
 import socket
-from collections.abc import Hashable
+import sys
+from collections.abc import Coroutine, Hashable
 from typing import Any, Generic, cast
 
+from ._alarm import Alarm
 from ._contract import (
     CUT,
-    FAILURES,
     IDLE,
+    PLAIN_FAILURES,
     Dialogue,
     Event,
     Limits,
     Reply,
     Service,
+    is_awaitable,
     logger,
     outcome_of,
     refuse_coroutine_function,
 )
-from ._listen import address_of
+from ._listen import BACKLOG, address_of
 from ._worker import Worker
 
 
@@ -58,7 +60,9 @@ class Server(Generic[Event, Reply]):
     async def listen(self, *listeners: socket.socket) -> None:
         """Serve on these sockets from now on; they are closed by `stop`."""
         create = asyncio.get_running_loop().create_server
-        self._servers += [await create(lambda: _Session(self), sock=one) for one in listeners]
+        for one in listeners:
+            server = await create(lambda: _Session(self), sock=one, backlog=BACKLOG)
+            self._servers.append(server)
 
     async def stop(self) -> None:
         """Take no more connections, and let what is under way end within the grace time."""
@@ -114,27 +118,25 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         # What the handler has still to bring, if it is a coroutine or in a thread; by request.
         self._work: dict[Hashable, asyncio.Task[Any]] = {}
         self._next: Event | None = None  # comes as soon as what is done for its request has ended
+        self._idle = Alarm(server.limits.idle_timeout, self._idle_for_long)
+        self._alive = Alarm(server.service.keep_alive_interval, self._still_at_work)
         self._unread = 0
-        self._blocked = self._lost = False
+        self._blocked = self._lost = self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._dialogue = Dialogue(self._server.service)
-        if self._server.joined(self):
-            self._start_idle_timer()
-            self._go_on()
-        else:
+        if not self._server.joined(self):
             self.transport.abort()
+            return
+        self._dialogue = Dialogue(self._server.service)
+        self._idle.set()
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
-        self._idle_timer.cancel()
-        self._start_idle_timer()
+        self._idle.set()
         self._dialogue.receive(data)
         self._unread += len(data)
-        if not (self._is_held_up() or self._blocked):
-            self._go_on()
-        elif self._unread >= self._limits.unread:
-            self.transport.pause_reading()
+        self._go_on()
 
     def eof_received(self) -> bool:
         self._end()
@@ -167,41 +169,42 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
 
     def _is_held_up(self) -> bool:
         """Whether the next event has to wait for what is under way."""
-        work = self._work
-        if not work:
-            return False
         return (
-            None in work
+            None in self._work
             or self._next is not None
-            or len(work) >= self._limits.requests
+            or len(self._work) >= self._limits.requests
             or self._dialogue.ended
         )
 
     def _go_on(self) -> None:
         """Hand out events for as long as none has to wait."""
-        while not (self._is_held_up() or self._blocked or self._dialogue.is_over):
-            event = self._dialogue.next_event()
+        dialogue = self._dialogue
+        while not (self._blocked or dialogue.is_over or (self._work and self._is_held_up())):
+            event = dialogue.next_event()
             if event is not None:
                 self._handle(event)
                 self._write()  # which may block
-            elif self._server.stopping and self._dialogue.idle and not self._work:
-                self._dialogue.receive(b"")
+            elif self._server.stopping and dialogue.idle and not self._work:
+                dialogue.receive(b"")
             else:
                 self._unread = 0
                 break
+        if (self._unread >= self._limits.unread) is not self._paused:
+            self._paused = not self._paused
+            (self.transport.pause_reading if self._paused else self.transport.resume_reading)()
+        if dialogue.ended:
+            self._come_to_an_end()
+
+    def _come_to_an_end(self) -> None:
         self._write()
-        if self._unread < self._limits.unread:
-            self.transport.resume_reading()
-        else:
-            self.transport.pause_reading()
-        if self._dialogue.ended:
-            for request, work in self._work.items():
-                if request is not None and not work.cancelling():
-                    work.cancel()
+        for request, work in self._work.items():
+            if request is not None and not work.cancelling():
+                work.cancel()
         if not self._work and self._dialogue.is_over:
             self.transport.close()
             if self._lost:
-                self._idle_timer.cancel()
+                self._idle.off()
+                self._alive.off()
                 if self._worker is not None:
                     self._worker.end()
                 self._server.left(self)
@@ -225,34 +228,40 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         try:
             worker, dialogue = self._worker, self._dialogue
             returned = worker.call(dialogue.call_plain, event) if worker else dialogue.call(event)
-            if not inspect.isawaitable(returned):
+            if not is_awaitable(returned):
                 self._dialogue.answer(event, returned)
                 return
-        except FAILURES as error:
+        except PLAIN_FAILURES as error:
             self._dialogue.failed(event, error)
             return
+        work = _begin(outcome_of(returned), self._loop)
+        if work.done():
+            self._settle(event, work)
+            return
         request = self._request_of(event)
-        work = self._work[request] = self._loop.create_task(outcome_of(returned))
+        self._work[request] = work
         work.add_done_callback(functools.partial(self._finished, event))
         if request is None:
-            self._start_alive_timer()
+            self._alive.set()
 
     def _finished(self, event: Event, work: asyncio.Task[Any]) -> None:
         request = self._request_of(event)
         del self._work[request]
-        if request is None:
-            self._alive_timer.cancel()
         following = self._next
         given_up = following is not None and self._request_of(following) == request
-        if not work.cancelled():
-            self._dialogue.settle(event, *work.result(), given_up=given_up)
-        elif not (given_up or self._dialogue.ended):
-            self._dialogue.failed(event, asyncio.CancelledError("by the handler itself"))
+        self._settle(event, work, given_up=given_up)
         if given_up:
             self._next = None
             if following is not None and not self._dialogue.ended:
                 self._handle(following)
+        self._write()
         self._go_on()
+
+    def _settle(self, event: Event, work: asyncio.Task[Any], *, given_up: bool = False) -> None:
+        if not work.cancelled():
+            self._dialogue.settle(event, *work.result(), given_up=given_up)
+        elif not (given_up or self._dialogue.ended):
+            self._dialogue.failed(event, asyncio.CancelledError("by the handler itself"))
 
     def _request_of(self, event: Event) -> Hashable | None:
         return self._dialogue.request_of(event) if self._worker is None else None
@@ -262,23 +271,28 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         if data and not self._lost:
             self.transport.write(data)
 
-    def _start_idle_timer(self) -> None:
-        self._idle_timer = self._loop.call_later(self._limits.idle_timeout, self._idle_for_long)
-
     def _idle_for_long(self) -> None:
-        self._start_idle_timer()
+        self._idle.set()
         if self._blocked or self._dialogue.is_over:
             self.transport.abort()  # it takes nothing of what is written to it
         elif not self._work:
             logger.info(IDLE, self._limits.idle_timeout)
             self._end()
 
-    def _start_alive_timer(self) -> None:
-        interval = self._server.service.keep_alive_interval
-        self._alive_timer = self._loop.call_later(interval, self._still_at_work)
-
     def _still_at_work(self) -> None:
+        if None not in self._work:
+            return
         if not self.transport.get_write_buffer_size():
             self._dialogue.keep_alive()
             self._write()
-        self._start_alive_timer()
+        self._alive.set()
+
+
+def _begin(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+    """A task for the coroutine; from Python 3.12 on it may have ended already.
+
+    What need not wait, as a look-up that is answered from a cache, then takes 10 us and not 16.
+    """
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return loop.create_task(work)

@@ -32,6 +32,11 @@ in_turn = pytest.mark.parametrize(
 HELLO = da.ServerHello((da.Mechanism(b"PLAIN"),), 1, 1, b"0" * 32)
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the adapters have logged; asyncio says when it is slow, which is the machine's doing."""
+    return [one.message for one in caplog.records if one.name == "mailwire.adapters"]
+
+
 class Client:
     """Asks for as many things at once as it likes."""
 
@@ -184,7 +189,7 @@ def test_a_new_event_for_a_request_ends_what_is_done_for_it(
             assert client.hear() == da.Ok(7, b"u7")
         one.gate(6).set()
         assert client.hear() == da.Ok(6, b"u6")
-    assert not caplog.records
+    assert not said(caplog)
 
 
 @any_loop
@@ -201,7 +206,7 @@ def test_a_response_to_no_challenge_ends_it(
         assert ("end", 7) in one.log
         one.gate(8).set()
         assert client.hear() == da.Ok(8, b"u8")
-    assert not caplog.records
+    assert not said(caplog)
 
 
 @any_loop
@@ -250,7 +255,7 @@ def test_the_end_of_the_connection_ends_them_all(
         assert one.log[-1] == ("closed", 0)
         assert {number for name, number in one.log if name == "end"} == {1, 2, 3}
         assert ("Auth", 4) not in one.log
-    assert not caplog.records
+    assert not said(caplog)
 
 
 @any_loop
@@ -266,7 +271,7 @@ def test_a_broken_protocol_ends_them_all(
         client.socket.sendall(nonsense)
         assert isinstance(client.hear(), da.ConnectionClosed)
         one.wait_for(("end", 1), ("end", 2))
-    assert len(caplog.records) == 1
+    assert len(said(caplog)) == 1
 
 
 @any_loop
@@ -289,7 +294,7 @@ def test_a_request_that_fails(
             assert isinstance(client.hear(), da.ConnectionClosed)
             assert one.closed.wait(PATIENCE)
             assert one.log[-2:] == [("end", 2), ("closed", 0)]
-    assert [one.message for one in caplog.records] == ["the handler has failed at Auth"]
+    assert said(caplog) == ["the handler has failed at Auth"]
 
 
 @any_loop
@@ -353,13 +358,14 @@ def test_a_client_that_reads_nothing(tmp_path: Path, host: Host) -> None:
             super().receive_data(data)
 
     service = attrs.evolve(dovecot_auth(lambda _: handle, lambda: HELLO), connect=Fed)
-    with serving(host, service, tmp_path, Limits(idle_timeout=0.5)):
+    with serving(host, service, tmp_path, Limits(idle_timeout=3)):
         client = Client(tmp_path / "filter")
         flood = b"".join(b"AUTH\t%d\tPLAIN\tservice=smtp\n" % one for one in range(1, 200_000))
         sent = 0
         while sent < len(flood) and select.select([], [client.socket], [], 0.2)[1]:
             sent += client.socket.send(flood[sent : sent + 4096])
-        assert Fed.fed < len(flood) // 4
+        # The limit, one read beyond it (asyncio's is 256 KiB), and what is answered.
+        assert Fed.fed < 65536 + 262144 + 65536
         poll = select.poll()
         poll.register(client.socket, select.POLLHUP)
         assert poll.poll(PATIENCE * 1000)
