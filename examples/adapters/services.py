@@ -176,13 +176,13 @@ def _request_of(event: AuthEvent) -> int | None:
 
 NginxEvent: TypeAlias = ng.AuthRequest | ng.Malformed | ng.ConnectionClosed
 # For each request that can be understood, where the user goes on, or not.
-Judge: TypeAlias = Callable[[ng.AuthRequest], ng.Reply | Awaitable[ng.Reply]]
+Doorkeeper: TypeAlias = Callable[[ng.AuthRequest], ng.Reply | Awaitable[ng.Reply]]
 
 
-def auth_http(judge: Judge) -> Service[NginxEvent, ng.Reply]:
+def auth_http(doorkeeper: Doorkeeper) -> Service[NginxEvent, ng.Reply]:
     """Authentication for nginx's mail proxy: ``auth_http http://host:port/``.
 
-    When ``judge`` fails, or says what can't be sent, the user is told to try again, and never
+    When ``doorkeeper`` fails, or says what can't be sent, the user is told to try again, and never
     that his password is wrong.
     """
 
@@ -190,13 +190,13 @@ def auth_http(judge: Judge) -> Service[NginxEvent, ng.Reply]:
         def usual(event: NginxEvent) -> Any:
             match event:
                 case ng.AuthRequest():
-                    return judge(event)
+                    return doorkeeper(event)
                 case ng.Malformed():
                     return event.reply
                 case ng.ConnectionClosed():
                     return None
 
-        return _like(judge, usual)
+        return _like(doorkeeper, usual)
 
     return Service(
         connect=ng.ServerConnection,

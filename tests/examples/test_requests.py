@@ -83,6 +83,8 @@ class Desk:
             self.log.append(("closed", 0))
             self.closed.set()
             return None
+        if isinstance(event, da.Malformed):
+            return None  # the service answers
         name = type(event).__name__
         self.log.append((name, event.id))
         if isinstance(event, da.Cancel):
