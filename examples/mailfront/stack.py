@@ -79,8 +79,10 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("make stack: Postfix needs root: sudo make stack")
-    # As Ctrl-C does, so that nothing is left running.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both end it in order, so that nothing is left running; even where a shell has had SIGINT
+    # ignored, as for what it runs in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console = Console()
     root = Path(tempfile.mkdtemp(prefix="mailwire-stack-"))
     root.chmod(0o755)  # for Postfix's own user
