@@ -12,13 +12,12 @@ from typing import Final
 import argon2
 import cachetools
 
-from mailfront._patience import within
+from mailfront._addresses import address_name
 from mailfront._sasl import ScramInfo
 from mailfront.userdb import SCRAM_ITERATIONS, SCRAM_SALT_SIZE, User, UserDB
 
-# Seconds for the database, and for a wrong password at most: Postfix gives up after ten. A hash
-# takes some 50 ms, so those that wait for theirs take one or two.
-PATIENCE: Final = 5.0
+# Seconds for a wrong password: Postfix gives up after ten, of which the database may take five. A
+# hash takes some 50 ms, so those that wait for theirs take one or two.
 FIRST_DELAY: Final = 0.5
 LAST_DELAY: Final = 4.0
 
@@ -37,8 +36,8 @@ class Passwords:
         self._site_key = b""
 
     async def user(self, name: str) -> User | None:
-        """The user of that address; any case."""
-        return await within(PATIENCE, self._users.user(name.lower()))
+        """The user of that address, in any form that it may have."""
+        return await self._users.user(known) if (known := known_as(name)) else None
 
     async def is_right(self, user: User | None, password: str) -> bool:
         """Whether it is that user's password. RuntimeError where too many are asking."""
@@ -58,7 +57,7 @@ class Passwords:
         """The verifier; for a stranger one that looks like a user's, and is always the same."""
         # First, and once, so that it takes no longer for a stranger than for a user.
         if not self._site_key:
-            self._site_key = await within(PATIENCE, self._users.site_key())
+            self._site_key = await self._users.site_key()
         if user is not None and user.scram_salt and user.scram_stored_key:
             assert user.scram_server_key is not None
             assert user.scram_iterations is not None
@@ -68,7 +67,8 @@ class Passwords:
                 user.scram_server_key,
                 user.scram_iterations,
             )
-        digest = hmac.digest(self._site_key, name.lower().encode(), hashlib.sha256)
+        known = known_as(name) or name.casefold()
+        digest = hmac.digest(self._site_key, known.encode(), hashlib.sha256)
         unknown = secrets.token_bytes(32)
         return digest[:SCRAM_SALT_SIZE], unknown, unknown, SCRAM_ITERATIONS
 
@@ -81,6 +81,14 @@ class Passwords:
             return self._hasher.verify(known, password)
         except argon2.exceptions.VerificationError:
             return False
+
+
+def known_as(name: str) -> str | None:
+    """What a user of that name is called in the database; None if there can be no such user."""
+    try:
+        return address_name(name)
+    except ValueError:
+        return None
 
 
 class Delays:

@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import attrs
 from adapters._contract import Limits
-from adapters._listen import listen
 from adapters.on_asyncio import Server
 from adapters.services import AuthEvent, dovecot_auth
 
@@ -30,6 +29,7 @@ import dovecotauth as da
 from mailfront._options import mode
 from mailfront._passwords import Delays, Passwords
 from mailfront._sasl import MECHANISMS, Conversation, Denied, Granted
+from mailfront._sockets import listen_at, room_for
 from mailfront.userdb import DEFAULT_DATABASE, UserDB
 
 logger = logging.getLogger("auth_daemon")
@@ -190,8 +190,9 @@ async def serve(options: Options) -> None:
         temp_fail=not options.for_postfix,
     )
     try:
-        listeners = [listen(address, mode=options.mode) for address in options.listen]
-        await Server(service, LIMITS).run(*listeners)
+        listeners = [listen_at(address, mode=options.mode) for address in options.listen]
+        limits = attrs.evolve(LIMITS, connections=room_for(LIMITS.connections))
+        await Server(service, limits).run(*listeners)
     finally:
         passwords.close()
         await users.close()

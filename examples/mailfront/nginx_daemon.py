@@ -24,16 +24,16 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import attrs
 from adapters._contract import Limits
-from adapters._listen import listen
 from adapters.on_asyncio import Server
 from adapters.services import auth_http
 
 import nginxauth as na
 from mailfront._addresses import names_of
 from mailfront._options import address, mode, pair
-from mailfront._passwords import PATIENCE, Delays, Passwords
-from mailfront._patience import within
+from mailfront._passwords import Delays, Passwords
+from mailfront._sockets import listen_at, room_for
 from mailfront.userdb import DEFAULT_DATABASE, Plan, UserDB
 
 logger = logging.getLogger("nginx_daemon")
@@ -114,13 +114,13 @@ class Front:
         if not names:
             return na.Deny(*NO_RECIPIENT, wait=1)  # another recipient may be a better one
         for name in names:
-            user = await within(PATIENCE, self._users.user(name))
-            if user is not None:
-                return na.Allow(*self._routes[user.plan])
-            if await within(PATIENCE, self._users.alias(name)) is not None:
+            plan = await self._users.plan(name)
+            if plan is not None:
+                return na.Allow(*self._routes[plan])
+            if await self._users.alias(name) is not None:
                 return na.Allow(*self._routes[Plan.PAID])  # from where it goes on to each
         domain = names[0].rpartition("@")[2]
-        is_ours = await within(PATIENCE, self._users.has_domain(domain))
+        is_ours = await self._users.has_domain(domain)
         return na.Deny(*(UNKNOWN if is_ours else NO_RELAY), wait=1)
 
 
@@ -135,8 +135,9 @@ async def serve(options: argparse.Namespace) -> None:
     passwords = Passwords(users, workers=options.workers, at_work=25 * options.workers)
     front = Front(users, passwords, routes, secret=secret)
     try:
-        listeners = [listen(one, mode=options.mode) for one in options.listen]
-        await Server(auth_http(front.answer), LIMITS).run(*listeners)
+        listeners = [listen_at(one, mode=options.mode) for one in options.listen]
+        limits = attrs.evolve(LIMITS, connections=room_for(LIMITS.connections))
+        await Server(auth_http(front.answer), limits).run(*listeners)
     finally:
         passwords.close()
         await users.close()

@@ -79,9 +79,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Daemon:
     """The daemon as a program; it has to stop in order and to log no password."""
 
-    def __init__(self, path: Path, url: str, *options: str) -> None:
+    def __init__(self, path: Path, url: str, *options: str, files: int = 0) -> None:
         self.path = path
         command = [sys.executable, "-W", "error", str(EXAMPLE), "--listen", f"unix:{path}"]
+        if files:
+            command = ["sh", "-c", f'ulimit -Sn {files} && exec "$@"', "sh", *command]
         self._process = subprocess.Popen(
             [*command, "--database", url, *options], stderr=subprocess.PIPE, text=True
         )
@@ -453,6 +455,48 @@ def test_too_many_at_once(start: Start) -> None:
     """Temporary, too."""
     asker = start("--profile", "other", "--at-work", "0")
     assert asker.ask(plain(1)) == da.Fail(1, code=da.TEMP_FAIL)
+
+
+def test_more_connections_than_files(database: str, tmp_path: Path) -> None:
+    """There are more to be had than one is given at first, and all are answered."""
+    daemon = Daemon(tmp_path / "auth", database, files=150)
+    askers = [Asker(daemon.path) for _ in range(200)]
+    assert askers[-1].ask(plain(1)) == granted()
+    for asker in askers:
+        asker.socket.close()
+    daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("ANN@Example.test", "ann@example.test"),
+        ("ann@XN--BCHER-KVA.test", "ann@bücher.test"),
+        ("ann@STRASSE.test", "ann@strasse.test"),
+        ("ann@straße.test", "ann@strasse.test"),
+        ("ann", None),
+        ("a\0@example.test", None),
+    ],
+)
+def test_names_are_those_of_the_database(name: str, known: str | None) -> None:
+    """In any form; who could not be there is looked for by nobody."""
+    users = AsyncMock(spec=userdb.UserDB)
+    users.user.return_value = None
+    users.site_key.return_value = b"k" * 32
+
+    async def ask() -> bytes:
+        passwords = _passwords.Passwords(users, workers=1, at_work=1)
+        try:
+            assert await passwords.user(name) is None
+            # And a stranger has one salt, whatever the form: a user would.
+            salts = [(await passwords.scram_info(one, None))[0] for one in (name, known or name)]
+            assert salts[0] == salts[1]
+            return salts[0]
+        finally:
+            passwords.close()
+
+    assert len(asyncio.run(ask())) == userdb.SCRAM_SALT_SIZE
+    assert [call.args for call in users.user.call_args_list] == ([(known,)] if known else [])
 
 
 def test_what_it_can_not_listen_on_is_a_line() -> None:
