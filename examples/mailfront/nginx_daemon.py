@@ -25,14 +25,15 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import attrs
-from adapters._contract import Limits
+from adapters._contract import Limits, TryAgainError
 from adapters.on_asyncio import Server
 from adapters.services import auth_http
+from sqlalchemy.exc import SQLAlchemyError
 
 import nginxauth as na
 from mailfront._addresses import names_of
-from mailfront._options import address, mode, pair
-from mailfront._passwords import Delays, Passwords
+from mailfront._options import address, mode, number, pair
+from mailfront._passwords import Passwords, first_line
 from mailfront._sockets import listen_at, room_for
 from mailfront.userdb import DEFAULT_DATABASE, Plan, UserDB
 
@@ -70,7 +71,6 @@ class Front:
         self._passwords = passwords
         self._routes = routes
         self._secret = secret
-        self._delays = Delays()
 
     async def answer(self, request: na.AuthRequest) -> na.Reply:
         """For one request. What this raises is told as a temporary failure, never as a refusal."""
@@ -81,7 +81,10 @@ class Front:
             case na.PLAIN:
                 return await self._log_in(request)
             case na.NONE if request.envelope is not None:
-                return await self._take_in(request.envelope)
+                try:
+                    return await self._take_in(request.envelope)
+                except (SQLAlchemyError, OSError) as error:
+                    raise TryAgainError(f"the database: {first_line(error)}") from None
             case _:
                 return na.Deny(*NOT_OFFERED)
 
@@ -91,7 +94,8 @@ class Front:
         except UnicodeDecodeError:
             return self._wrong(request)
         user = await self._passwords.user(name)
-        if not await self._passwords.is_right(user, password) or user is None:
+        client = request.client_ip
+        if not await self._passwords.is_right(user, password, client) or user is None:
             return self._wrong(request)
         if user.blocked:
             return na.Deny(*BLOCKED, wait=1)  # or nginx would close, and many a client asks again
@@ -106,7 +110,9 @@ class Front:
     def _wrong(self, request: na.AuthRequest) -> na.Deny:
         """Nginx holds it back, for longer each time, and closes after some attempts."""
         logger.info("a login from %s has failed", request.client_ip.decode())
-        return na.Deny(*WRONG, wait=math.ceil(self._delays.after_failure(request.client_ip)))
+        return na.Deny(
+            *WRONG, wait=math.ceil(self._passwords.delays.after_failure(request.client_ip))
+        )
 
     async def _take_in(self, envelope: na.Envelope) -> na.Reply:
         """Mail from outside: only nginx's first question of a session, so Postfix looks, too."""
@@ -132,7 +138,7 @@ async def serve(options: argparse.Namespace) -> None:
         raise ValueError(f"no --route for the plan {', '.join(missing)}")
     secret = options.secret_file.read_bytes().strip() if options.secret_file else b""
     users = UserDB.connect(options.database)
-    passwords = Passwords(users, workers=options.workers, at_work=25 * options.workers)
+    passwords = Passwords(users, workers=options.workers)
     front = Front(users, passwords, routes, secret=secret)
     try:
         listeners = [listen_at(one, mode=options.mode) for one in options.listen]
@@ -155,7 +161,7 @@ def main() -> None:
     add("--mode", type=mode, default=0o660, help="permissions of a unix socket, octal: 660")
     add("--route", type=pair(Plan, address), action="append", default=[], metavar="PLAN=IP:PORT")
     add("--secret-file", type=Path, metavar="FILE", help="has what nginx sends as X-Auth-Key")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="threads that hash: %(default)s")
+    add("--workers", type=number(int, 1, 1000), default=os.cpu_count() or 1, help="%(default)s")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import argon2
 import attrs
-from scramp import ScramMechanism
+from scramp import ScramException, ScramMechanism
+from scramp.utils import saslprep
 from sqlalchemy import (
     URL,
     CheckConstraint,
@@ -125,11 +126,15 @@ class User(Base):
         return value_for_postfix(mailbox)
 
     def set_password(self, password: str) -> None:
-        """Make an argon2 hash and a SCRAM-SHA-256 verifier of a password."""
-        self.argon2_hash = argon2.PasswordHasher().hash(password)
+        """Make an argon2 hash and a SCRAM-SHA-256 verifier of a password.
+
+        ValueError for one that can't be typed in the same way everywhere; then nothing is changed.
+        """
+        text = prepared(password)
         made = ScramMechanism("SCRAM-SHA-256").make_auth_info(
-            password, SCRAM_ITERATIONS, secrets.token_bytes(SCRAM_SALT_SIZE)
+            text, SCRAM_ITERATIONS, secrets.token_bytes(SCRAM_SALT_SIZE)
         )
+        self.argon2_hash = argon2.PasswordHasher().hash(text)
         self.scram_salt, self.scram_stored_key, self.scram_server_key, self.scram_iterations = made
 
 
@@ -161,6 +166,20 @@ class Secret(Base):
     __tablename__ = "secrets"
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+
+
+def prepared(password: str) -> str:
+    """The one form of a password that may be typed in several (SASLprep, RFC 4013).
+
+    ValueError if it is empty, or has what no keyboard writes.
+    """
+    try:
+        text: str = saslprep(password)
+    except ScramException as error:
+        raise ValueError(f"this can be no password: {error}") from None
+    if not text:
+        raise ValueError("this can be no password: it is empty")
+    return text
 
 
 def value_for_postfix(text: str) -> str:
@@ -220,7 +239,9 @@ class UserDB:
         or whose driver is not installed.
         """
         try:
-            engine = create_async_engine(url, **settings_for(make_url(url), connections, patience))
+            settings = settings_for(make_url(url), connections, patience)
+            # Not even in an error's text: people type passwords where their names should be.
+            engine = create_async_engine(url, hide_parameters=True, **settings)
         except (SQLAlchemyError, ImportError) as error:
             raise ValueError(f"this database can't be used: {error}") from None
         session = async_sessionmaker(engine, expire_on_commit=False)

@@ -180,10 +180,12 @@ def test_a_new_event_for_a_request_ends_what_is_done_for_it(
         client = come(minor=minor)
         client.ask(6, 7)
         one.wait_for(("Auth", 6), ("Auth", 7))
-        client.socket.sendall(b"CANCEL\t7\n")
+        client.socket.sendall(client.conn.send(da.Cancel(7)) if minor >= 4 else b"CANCEL\t7\n")
         one.wait_for(("Cancel", 7))
         assert one.log.index(("end", 7)) < one.log.index(("Cancel", 7))
-        if minor < 4:
+        if minor >= 4:
+            assert client.hear() == da.Cancelled(7)
+        else:
             client.socket.sendall(b"AUTH\t7\tPLAIN\tservice=smtp\n")
             while one.log.count(("Auth", 7)) < 2:
                 time.sleep(0.001)
