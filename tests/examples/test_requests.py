@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import select
 import socket
@@ -189,6 +190,26 @@ def test_a_new_event_for_a_request_ends_what_is_done_for_it(
             assert client.hear() == da.Ok(7, b"u7")
         one.gate(6).set()
         assert client.hear() == da.Ok(6, b"u6")
+    assert not said(caplog)
+
+
+@any_loop
+def test_requests_that_are_given_up_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
+) -> None:
+    """In the same write: some may never have begun, and the rest is answered."""
+    with desk(host, tmp_path) as (one, _, come):
+        client = come()
+        lines = [b"AUTH\t%d\tPLAIN\tservice=smtp\n" % number for number in range(1, 200)]
+        lines[0::2] = [line + b"CANCEL\t%d\n" % (2 * at + 1) for at, line in enumerate(lines[0::2])]
+        for number in range(2, 200, 2):
+            one.gate(number).set()
+        client.socket.sendall(b"".join(lines))
+        got = b""
+        while got.count(b"\n") < 99:
+            got += client.socket.recv(65536)
+        assert {int(line.split(b"\t")[1]) for line in got.splitlines()} == set(range(2, 200, 2))
+    gc.collect()  # what was never awaited is told of then, and that is an error here
     assert not said(caplog)
 
 
