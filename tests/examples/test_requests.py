@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -190,6 +191,30 @@ def test_a_new_event_for_a_request_ends_what_is_done_for_it(
             assert client.hear() == da.Ok(7, b"u7")
         one.gate(6).set()
         assert client.hear() == da.Ok(6, b"u6")
+    assert not said(caplog)
+
+
+@any_loop
+def test_what_comes_of_a_request_that_was_given_up_is_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
+) -> None:
+    """Its handler may not let itself be cancelled."""
+    begun = threading.Event()
+
+    async def handle(event: Any) -> Any:
+        if isinstance(event, da.Auth) and event.id == 7:
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError, trio.Cancelled):
+                await host.sleep(1000)  # type: ignore[misc]
+        return da.Ok(event.id, b"u") if isinstance(event, da.Auth) else None
+
+    with serving(host, dovecot_auth(lambda _: handle, lambda: HELLO), tmp_path):
+        client = Client(tmp_path / "filter")
+        client.ask(7)
+        assert begun.wait(PATIENCE)
+        client.socket.sendall(b"CANCEL\t7\nAUTH\t8\tPLAIN\tservice=smtp\n")
+        assert client.socket.recv(100).startswith(b"OK\t8\t")
+        client.socket.close()
     assert not said(caplog)
 
 
