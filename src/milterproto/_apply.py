@@ -63,8 +63,15 @@ def apply(
             raise LocalProtocolError(f"{edit!r} is no edit")
         if type(edit) is not ReplaceBody:
             work.body_ended = work.body is not None
-        way(work, edit)
+        try:
+            way(work, edit)
+        except _WRONG_TYPES as exc:
+            raise LocalProtocolError(f"{edit!r} has a field of the wrong type") from exc
     return work.finished()
+
+
+# What Python itself raises over a str in place of bytes, or None in place of a number.
+_WRONG_TYPES: Final = (TypeError, AttributeError, ValueError)
 
 
 class _Work:
@@ -75,7 +82,7 @@ class _Work:
         self.dialect = dialect
         self.header = _HEADERS[dialect](message.headers, b"" if leading_space else b" ")
         self.recipients = RECIPIENTS[dialect](message.recipients)
-        self.body: list[bytes] | None = None
+        self.body: bytearray | None = None
         self.body_ended = False
 
     def change_sender(self, edit: ChangeSender) -> None:
@@ -90,15 +97,15 @@ class _Work:
         if self.body_ended and self.dialect is Dialect.POSTFIX:
             raise LocalProtocolError("Postfix takes a new body only in one go")
         if self.body is None:
-            self.body = []
-        self.body.append(edit.data)
+            self.body = bytearray()
+        self.body += edit.data
 
     def finished(self) -> Message:
         message = self.message
         message.headers = Headers(self.header.shown())
         message.recipients = self.recipients.shown
         if self.body is not None:
-            message.body = canonical_body(b"".join(self.body))
+            message.body = canonical_body(bytes(self.body))
         return message
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,6 +198,24 @@ def recipients(
     """The recipients after these edits."""
     message = Message(recipients=[Recipient(b"<b@y>"), Recipient(b"c@y", (b"NOTIFY=NEVER",))])
     return [(one.address, one.parameters) for one in apply(message, edits, dialect).recipients]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        mp.AddHeader("X", b""),  # type: ignore[arg-type]
+        mp.AddHeader(b"X", ""),  # type: ignore[arg-type]
+        mp.InsertHeader("1", b"X", b""),  # type: ignore[arg-type]
+        mp.ReplaceBody(None),  # type: ignore[arg-type]
+        mp.AddRecipient(b"<a@b>", (1,)),  # type: ignore[arg-type]
+        mp.DeleteRecipient(None),  # type: ignore[arg-type]
+    ],
+    ids=lambda edit: f"{type(edit).__name__}-{list(attrs.astuple(edit))}",
+)
+def test_wrong_types(edit: mp.Edit) -> None:
+    """The usual mistake is a str."""
+    with pytest.raises(mp.LocalProtocolError, match="of the wrong type"):
+        apply(Message(), [edit])
 
 
 B, C, D = (b"<b@y>", ()), (b"c@y", (b"NOTIFY=NEVER",)), (b"<d@y>", ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -233,7 +234,8 @@ def test_parameters() -> None:
     )
 
 
-INEXPRESSIBLE: dict[str, tuple[Callable[[Message], object], str]] = {
+WRONG: Any = "str"
+INEXPRESSIBLE: dict[str, tuple[Callable[[Any], object], str]] = {
     "client": (lambda m: setattr(m, "client", Client(b"other")), "client: "),
     "emptied": (lambda m: m.headers.set("Subject", b""), "headers: an empty value for b'Subject'"),
     "CR": (lambda m: m.headers.set("Subject", b"a\rb"), "headers: the value of b'Subject' has"),
@@ -253,6 +255,15 @@ INEXPRESSIBLE: dict[str, tuple[Callable[[Message], object], str]] = {
     "sender NUL": (lambda m: m.change_sender(b"<\0>"), "sender: address has control"),
     "size": (lambda m: setattr(m, "sender_parameters", (b"SIZE=1",)), "sender_parameters: "),
     "no reason": (lambda m: m.quarantine(b""), "quarantined: a quarantine needs a reason"),
+    "str sender": (lambda m: m.change_sender("<a@b>"), "sender: '<a@b>' is no bytes"),
+    "str body": (lambda m: setattr(m, "body", "text"), "body: 'text' is no bytes"),
+    "str parameter": (lambda m: setattr(m, "sender_parameters", ("A",)), "sender_parameters: 'A'"),
+    "no recipient": (lambda m: m.recipients.append(b"<a@b>"), "recipients: b'<a@b>' is no Recip"),
+    "str recipient": (lambda m: m.recipients.append(Recipient(WRONG)), "recipients: "),
+    "no field": (lambda m: m.headers.__setitem__(0, b"a: b"), "headers: b'a: b' is no Field"),
+    "str raw": (lambda m: m.headers.__setitem__(0, Field(b"Subject", WRONG)), "headers: "),
+    "str name": (lambda m: m.headers.__setitem__(0, Field(WRONG, b" a")), "headers: "),
+    "str reason": (lambda m: m.quarantine("odd"), "quarantined: "),
     "reason": (lambda m: m.quarantine(b"a\nb"), "quarantined: reason has control"),
 }
 
