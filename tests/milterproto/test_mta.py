@@ -29,7 +29,9 @@ Answers = dict[type[Any], Any]
 
 def answering(answers: Answers, wants: mp.Wants = ALL) -> EventFilter:
     """A filter that gives one answer to each kind of event."""
-    return EventFilter(lambda _conn: lambda event: answers.get(type(event)), wants)
+    return EventFilter(
+        lambda _conn: lambda event: answers.get(type(event)), wants, allow_shutdown=True
+    )
 
 
 def played(
