@@ -9,8 +9,8 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-GROUPS := demo test check docs
-SERVERS := postfix dovecot-core nginx libnginx-mod-mail libmilter-dev miltertest opendkim postgresql swaks systemd gcc libc6-dev
+GROUPS := demo mailfront test check docs
+SERVERS := postfix dovecot-core dovecot-imapd dovecot-submissiond nginx libnginx-mod-mail libmilter-dev miltertest opendkim postgresql swaks systemd gcc libc6-dev
 
 .DEFAULT_GOAL := help
 # Two pips at once would write over each other.
@@ -38,6 +38,10 @@ check: $(VENV)/.stamp-check ## ruff and mypy
 docs: $(VENV)/.stamp-docs ## the manual, into build/docs
 	@$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
 	@echo "docs: open build/docs/index.html"
+
+.PHONY: stack
+stack: $(VENV)/.stamp-mailfront ## as root: nginx, two Postfix and every daemon, until Ctrl-C
+	@$(BIN)/python examples/mailfront/stack.py $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.stamp-test ## our speed beside that of others, as ratios of one run

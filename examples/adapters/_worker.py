@@ -27,8 +27,9 @@ class Worker:
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What the function returns or raises there."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True, name="handler")
-            self._thread.start()
+            thread = threading.Thread(target=self._work, daemon=True, name="handler")
+            thread.start()  # fails if there are too many, and the next call may have more luck
+            self._thread = thread
         # For a tuple of both, since there are exceptions that no future takes, as StopIteration.
         future = self._loop.create_future()
 

@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import signal
 import socket
+import sys
+from collections.abc import Coroutine, Hashable
 from typing import Any, Generic, cast
 
+from ._alarm import Alarm
 from ._contract import (
     CUT,
-    FAILURES,
     IDLE,
+    PLAIN_FAILURES,
     Dialogue,
     Event,
     Limits,
     Reply,
     Service,
+    is_awaitable,
     logger,
     outcome_of,
     refuse_coroutine_function,
 )
-from ._listen import address_of
+from ._listen import BACKLOG, address_of
 from ._worker import Worker
 
 
@@ -57,7 +60,9 @@ class Server(Generic[Event, Reply]):
     async def listen(self, *listeners: socket.socket) -> None:
         """Serve on these sockets from now on; they are closed by `stop`."""
         create = asyncio.get_running_loop().create_server
-        self._servers += [await create(lambda: _Session(self), sock=one) for one in listeners]
+        for one in listeners:
+            server = await create(lambda: _Session(self), sock=one, backlog=BACKLOG)
+            self._servers.append(server)
 
     async def stop(self) -> None:
         """Take no more connections, and let what is under way end within the grace time."""
@@ -110,29 +115,28 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
         self.transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._worker = Worker() if server.in_thread else None
-        # What the handler has still to bring, if it is a coroutine or in a thread.
-        self._work: asyncio.Task[Any] | None = None
+        # What the handler has still to bring, if it is a coroutine or in a thread; by request.
+        self._work: dict[Hashable, asyncio.Task[Any]] = {}
+        self._next: Event | None = None  # comes as soon as what is done for its request has ended
+        self._idle = Alarm(server.limits.idle_timeout, self._idle_for_long)
+        self._alive = Alarm(server.service.keep_alive_interval, self._still_at_work)
         self._unread = 0
-        self._blocked = self._lost = False
+        self._blocked = self._lost = self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._dialogue = Dialogue(self._server.service)
-        if self._server.joined(self):
-            self._start_idle_timer()
-            self._go_on()
-        else:
+        if not self._server.joined(self):
             self.transport.abort()
+            return
+        self._dialogue = Dialogue(self._server.service)
+        self._idle.set()
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
-        self._idle_timer.cancel()
-        self._start_idle_timer()
+        self._idle.set()
         self._dialogue.receive(data)
         self._unread += len(data)
-        if self._work is None and not self._blocked:
-            self._go_on()
-        elif self._unread >= self._limits.unread:
-            self.transport.pause_reading()
+        self._go_on()
 
     def eof_received(self) -> bool:
         self._end()
@@ -149,42 +153,58 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
 
     def resume_writing(self) -> None:
         self._blocked = False
-        if self._work is None:
-            self._go_on()
+        self._go_on()
 
     def end_if_idle(self) -> None:
         """End between two messages."""
-        if self._work is None and self._dialogue.idle:
+        if not self._work and self._dialogue.idle:
             self._end()
 
     def cut(self) -> None:
         """End now."""
         self._dialogue.abandon()
         self.transport.abort()
-        if self._work is not None:
-            self._work.cancel()
+        for work in self._work.values():
+            work.cancel()
+
+    def _is_held_up(self) -> bool:
+        """Whether the next event has to wait for what is under way."""
+        return (
+            None in self._work
+            or self._next is not None
+            or len(self._work) >= self._limits.requests
+            or self._dialogue.ended
+        )
 
     def _go_on(self) -> None:
-        """Hand out events for as long as each is handled at once."""
-        while self._work is None and not self._blocked and not self._dialogue.is_over:
-            event = self._dialogue.next_event()
+        """Hand out events for as long as none has to wait."""
+        dialogue = self._dialogue
+        while not (self._blocked or dialogue.is_over or (self._work and self._is_held_up())):
+            event = dialogue.next_event()
             if event is not None:
                 self._handle(event)
                 self._write()  # which may block
-            elif self._server.stopping and self._dialogue.idle:
-                self._dialogue.receive(b"")
+            elif self._server.stopping and dialogue.idle and not self._work:
+                dialogue.receive(b"")
             else:
                 self._unread = 0
                 break
+        if (self._unread >= self._limits.unread) is not self._paused:
+            self._paused = not self._paused
+            (self.transport.pause_reading if self._paused else self.transport.resume_reading)()
+        if dialogue.ended:
+            self._come_to_an_end()
+
+    def _come_to_an_end(self) -> None:
         self._write()
-        if self._unread < self._limits.unread:
-            self.transport.resume_reading()
-        else:
-            self.transport.pause_reading()
-        if self._work is None and self._dialogue.is_over:
+        for request, work in self._work.items():
+            if request is not None and not work.cancelling():
+                work.cancel()
+        if not self._work and self._dialogue.is_over:
             self.transport.close()
             if self._lost:
-                self._idle_timer.cancel()
+                self._idle.off()
+                self._alive.off()
                 if self._worker is not None:
                     self._worker.end()
                 self._server.left(self)
@@ -192,58 +212,87 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
     def _end(self) -> None:
         """Nothing more is to come: go on to the connection's end."""
         self._dialogue.receive(b"")
-        if self._work is None:
+        work = self._work.get(None)
+        if work is None:
             self._go_on()
-        elif self._worker is None and self._dialogue.reply_due and not self._work.cancelling():
+        elif self._worker is None and self._dialogue.reply_due and not work.cancelling():
             # Nobody waits for it any more. A thread can't be cancelled.
-            self._work.cancel()
+            work.cancel()
 
     def _handle(self, event: Event) -> None:
         """Handle an event, or begin to: `_finished` is called afterwards."""
+        if self._work and (before := self._work.get(self._request_of(event))):
+            self._next = event
+            before.cancel()
+            return
         try:
             worker, dialogue = self._worker, self._dialogue
             returned = worker.call(dialogue.call_plain, event) if worker else dialogue.call(event)
-            if not inspect.isawaitable(returned):
+            if not is_awaitable(returned):
                 self._dialogue.answer(event, returned)
                 return
-        except FAILURES as error:
+        except PLAIN_FAILURES as error:
             self._dialogue.failed(event, error)
             return
-        self._work = self._loop.create_task(outcome_of(returned))
-        self._work.add_done_callback(functools.partial(self._finished, event))
-        self._start_alive_timer()
+        work = _begin(outcome_of(returned), self._loop)
+        if work.done():
+            self._settle(event, work)
+            return
+        request = self._request_of(event)
+        self._work[request] = work
+        work.add_done_callback(functools.partial(self._finished, event))
+        if request is None:
+            self._alive.set()
 
     def _finished(self, event: Event, work: asyncio.Task[Any]) -> None:
-        self._work = None
-        self._alive_timer.cancel()
-        if not work.cancelled():
-            self._dialogue.settle(event, *work.result())
-        elif not self._dialogue.ended:
-            self._dialogue.failed(event, asyncio.CancelledError("by the handler itself"))
+        request = self._request_of(event)
+        del self._work[request]
+        following = self._next
+        given_up = following is not None and self._request_of(following) == request
+        self._settle(event, work, given_up=given_up)
+        if given_up:
+            self._next = None
+            if following is not None and not self._dialogue.ended:
+                self._handle(following)
+        self._write()
         self._go_on()
+
+    def _settle(self, event: Event, work: asyncio.Task[Any], *, given_up: bool = False) -> None:
+        if not work.cancelled():
+            self._dialogue.settle(event, *work.result(), given_up=given_up)
+        elif not (given_up or self._dialogue.ended):
+            self._dialogue.failed(event, asyncio.CancelledError("by the handler itself"))
+
+    def _request_of(self, event: Event) -> Hashable | None:
+        return self._dialogue.request_of(event) if self._worker is None else None
 
     def _write(self) -> None:
         data = self._dialogue.data_to_send()
         if data and not self._lost:
             self.transport.write(data)
 
-    def _start_idle_timer(self) -> None:
-        self._idle_timer = self._loop.call_later(self._limits.idle_timeout, self._idle_for_long)
-
     def _idle_for_long(self) -> None:
-        self._start_idle_timer()
+        self._idle.set()
         if self._blocked or self._dialogue.is_over:
             self.transport.abort()  # it takes nothing of what is written to it
-        elif self._work is None:
+        elif not self._work:
             logger.info(IDLE, self._limits.idle_timeout)
             self._end()
 
-    def _start_alive_timer(self) -> None:
-        interval = self._server.service.keep_alive_interval
-        self._alive_timer = self._loop.call_later(interval, self._still_at_work)
-
     def _still_at_work(self) -> None:
+        if None not in self._work:
+            return
         if not self.transport.get_write_buffer_size():
             self._dialogue.keep_alive()
             self._write()
-        self._start_alive_timer()
+        self._alive.set()
+
+
+def _begin(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+    """A task for the coroutine; from Python 3.12 on it may have ended already.
+
+    What need not wait, as a look-up that is answered from a cache, then takes 10 us and not 16.
+    """
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return loop.create_task(work)

@@ -12,8 +12,8 @@ from typing import Any, Generic, cast
 
 from ._contract import (
     CUT,
-    FAILURES,
     IDLE,
+    PLAIN_FAILURES,
     Dialogue,
     Event,
     Limits,
@@ -82,7 +82,13 @@ class Server(Generic[Event, Reply]):
         """Serve until SIGTERM or SIGINT, then stop. Only the main thread can."""
         told, tell = socket.socketpair()
         signals = (signal.SIGTERM, signal.SIGINT)
-        before = [signal.signal(number, lambda *_: tell.send(b"!")) for number in signals]
+        tell.settimeout(0)
+
+        def tell_once(*_: object) -> None:
+            with contextlib.suppress(BlockingIOError):  # told often enough
+                tell.send(b"!")
+
+        before = [signal.signal(number, tell_once) for number in signals]
         try:
             self.listen(*listeners)
             logger.info("listening on %s", ", ".join(map(address_of, listeners)))
@@ -212,7 +218,7 @@ class _Session(Generic[Event, Reply]):
                 self._output.acquire()
                 self.at_work = False
             self._dialogue.answer(event, replies)
-        except FAILURES as error:
+        except PLAIN_FAILURES as error:
             self._dialogue.failed(event, error)
         finally:
             self._write()

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import dovecotauth as da
 import milterproto as mp
+import nginxauth as ng
 import tcptable as tt
 from milterproto.message import Message, MessageFilter
 from tcptable import socketmap as sm
@@ -123,7 +124,8 @@ def dovecot_auth(
     """Authentication for Postfix's ``smtpd_sasl_type = dovecot``, and for others.
 
     ``hello`` makes the greeting of each connection. ``session`` is called for each, too, and
-    returns the function that gets `Auth`, `Cont`, `Cancel` and the end; the rest is answered here.
+    returns the function that gets `Auth`, `Cont`, `Cancel`, `Malformed` and the end. A `Malformed`
+    ends the exchange that it names, and is answered here, whatever that function returns.
     When it fails the connection is closed, which Postfix turns into 454; it takes every Fail for
     a wrong password (535). ``temp_fail`` sends a Fail that says so, for those who understand it.
     """
@@ -136,10 +138,12 @@ def dovecot_auth(
             match event:
                 case da.Connected():
                     return hello()
-                case da.Malformed():
-                    return event.reply
                 case da.Version() | da.ClientHello():
                     return None
+                case da.Malformed(reply=reply) if reply.temporary and not temp_fail:
+                    raise RuntimeError(event.reason)
+                case da.Malformed(reply=reply):
+                    return _after(handle(event), reply)
                 case _:
                     return handle(event)
 
@@ -155,7 +159,50 @@ def dovecot_auth(
         handler=handler,
         on_error=give_up,
         remote_error=da.RemoteProtocolError,
-        multiplexed=True,
+        request_of=_request_of,
+    )
+
+
+def _request_of(event: AuthEvent) -> int | None:
+    """Each has an id; None for what is said of the connection."""
+    match event:
+        case da.Auth() | da.Cont() | da.Cancel():
+            return event.id
+        case da.Malformed():
+            return event.reply.id
+        case _:
+            return None
+
+
+NginxEvent: TypeAlias = ng.AuthRequest | ng.Malformed | ng.ConnectionClosed
+# For each request that can be understood, where the user goes on, or not.
+Doorkeeper: TypeAlias = Callable[[ng.AuthRequest], ng.Reply | Awaitable[ng.Reply]]
+
+
+def auth_http(doorkeeper: Doorkeeper) -> Service[NginxEvent, ng.Reply]:
+    """Authentication for nginx's mail proxy: ``auth_http http://host:port/``.
+
+    When ``doorkeeper`` fails, or says what can't be sent, the user is told to try again, and never
+    that his password is wrong.
+    """
+
+    def handler(_connection: object) -> Handler[NginxEvent, ng.Reply]:
+        def usual(event: NginxEvent) -> Any:
+            match event:
+                case ng.AuthRequest():
+                    return doorkeeper(event)
+                case ng.Malformed():
+                    return event.reply
+                case ng.ConnectionClosed():
+                    return None
+
+        return _like(doorkeeper, usual)
+
+    return Service(
+        connect=ng.ServerConnection,
+        handler=handler,
+        on_error=lambda _: (ng.Deny(b"Temporary authentication failure", b"451 4.3.0"),),
+        remote_error=ng.RemoteProtocolError,
     )
 
 
@@ -167,3 +214,13 @@ def _like(function: Callable[..., object], handler: Handler[Any, Any]) -> Handle
         return await returned if inspect.isawaitable(returned) else returned
 
     return coroutine if is_async(function) else handler
+
+
+def _after(told: Any, reply: object) -> Any:
+    """A reply that is sent whatever the user's function, which was told of its event, returns."""
+
+    async def coroutine() -> object:
+        await told
+        return reply
+
+    return coroutine() if inspect.isawaitable(told) else reply

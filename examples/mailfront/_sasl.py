@@ -35,7 +35,7 @@ class Denied:
 
 
 class Directory(Protocol):
-    """What the mechanisms ask."""
+    """What the mechanisms ask; it raises where it has no answer, and then nobody is denied."""
 
     async def user(self, name: str) -> User | None:
         """The user of that name."""
@@ -43,7 +43,7 @@ class Directory(Protocol):
     async def is_right(self, user: User | None, password: str) -> bool:
         """Whether it is that user's password; takes as long if there is no such user."""
 
-    def scram_info(self, name: str, user: User | None) -> ScramInfo:
+    async def scram_info(self, name: str, user: User | None) -> ScramInfo:
         """The verifier; one that fits no password if there is no such user."""
 
 
@@ -75,22 +75,30 @@ async def scram_sha_256(directory: Directory, response: bytes | None) -> Convers
     """RFC 7677: neither side learns what the other could use elsewhere."""
     if response is None:
         response = yield b""
-    result: Granted | Denied = Denied()
     try:
         first = response.decode()
         name = _scram_name(first)
-        user = await directory.user(name)
-        info = directory.scram_info(name, user)
-        server = ScramMechanism("SCRAM-SHA-256").make_server(lambda _: info)
+    except ValueError:
+        yield Denied()
+        return
+    # Outside of every `try`: what the database raises is no wrong password, of whatever type it is.
+    user = await directory.user(name)
+    info = await directory.scram_info(name, user)
+    server = ScramMechanism("SCRAM-SHA-256").make_server(lambda _: info)
+    try:
         server.set_client_first(first)
-        final = yield server.get_server_first().encode()
+        challenge = server.get_server_first().encode()
+    except (ScramException, ValueError):
+        yield Denied()
+        return
+    final = yield challenge
+    try:
         server.set_client_final(final.decode())
         proof = server.get_server_final().encode()
-        if user is not None:
-            result = Granted(user, proof)
-    except (ScramException, UnicodeDecodeError, ValueError):
-        pass  # a wrong password, too, is told by an exception
-    yield result
+    except (ScramException, ValueError):  # a wrong password, too, is told by an exception
+        yield Denied()
+        return
+    yield Granted(user, proof) if user is not None else Denied()
 
 
 # CRAM-MD5 is not here: whoever checks it must keep the passwords themselves.
@@ -103,10 +111,11 @@ MECHANISMS: Final[Mapping[da.Mechanism, Mechanism]] = {
 
 async def _by_password(directory: Directory, name: bytes, password: bytes) -> Granted | Denied:
     try:
-        user = await directory.user(name.decode())
-        right = await directory.is_right(user, password.decode())
+        name_text, password_text = name.decode(), password.decode()
     except UnicodeDecodeError:
         return Denied()
+    user = await directory.user(name_text)
+    right = await directory.is_right(user, password_text)
     return Granted(user) if user is not None and right else Denied()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import math
 import os
 import socket
 import sys
@@ -82,7 +83,10 @@ def _connect(address: str, timeout: float) -> socket.socket:
     if colon and "/" not in address:
         if not host or not port.isdecimal() or int(port) > 65535:
             raise BrokenServerError("that is neither a path nor HOST:PORT")
-        return socket.create_connection((host.strip("[]"), int(port)), timeout)
+        try:
+            return socket.create_connection((host.strip("[]"), int(port)), timeout)
+        except UnicodeError:
+            raise BrokenServerError("no such host can be") from None
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(timeout)
     try:
@@ -154,13 +158,21 @@ def _password() -> bytes:
     return sys.stdin.buffer.readline().rstrip(b"\r\n")
 
 
+def _seconds(text: str) -> float:
+    """A number that a socket takes; ValueError, of which argparse makes a usage error."""
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dovecotauth",
         description="Ask a server that speaks Dovecot's authentication protocol.",
         epilog="Exit status: 0 yes, 1 refused, 2 a temporary error or a broken answer.",
     )
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds (default: 30)")
+    parser.add_argument("--timeout", type=_seconds, default=30.0, help="seconds (default: 30)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     mechanisms = commands.add_parser("mechanisms", help="what is offered")
     mechanisms.add_argument("socket", metavar="SOCKET", help="a path, or HOST:PORT")

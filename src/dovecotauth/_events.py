@@ -133,8 +133,9 @@ class Auth:
     """Begin an exchange (``AUTH``).
 
     ``id``: 1 to 4294967295, and that of no request that is still open. ``mechanism``: one of
-    those offered, in upper case. ``parameters``: ``service`` (or ``protocol``) has to be there.
-    ``response``: the initial response; None if there is none, which is not the same as empty.
+    those offered, in upper case. ``parameters``: ``service`` has to be there; in what is received
+    it may be ``protocol``, its new name, which Dovecot takes from 2.4 on only. ``response``: the
+    initial response; None if there is none, which is not the same as empty.
     """
 
     id: int

@@ -55,8 +55,8 @@ class Request:
     """Who logged in on another connection (``REQUEST``): what a login process hands over.
 
     ``client_pid`` and ``request_id`` are those of the client's `ClientHello` and `Auth`,
-    ``cookie`` that of the `ServerHello` there. Compare it in constant time. The answer is a
-    `UserFound` or a `Fail`, and given once only.
+    ``cookie`` that of the `ServerHello` there, 32 hexadecimal digits. Compare it in
+    constant time. The answer is a `UserFound` or a `Fail`, and given once only.
     """
 
     id: int

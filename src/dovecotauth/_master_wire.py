@@ -33,7 +33,9 @@ from ._master_events import (
 MAX_QUERY: Final = 1024
 MAX_ANSWER: Final = 8192
 
-_COOKIE: Final = re.compile(rb"[0-9A-Fa-f]{1,64}")
+# Dovecot 2.3 reads hexadecimal digits into 16 bytes. Of more of them its `auth` dies, and every
+# login with it; of other things it disconnects.
+_COOKIE: Final = re.compile(rb"[0-9A-Fa-f]{32}")
 _NO_NAMES: Final = frozenset({b"user", b"reason"})
 
 
@@ -55,7 +57,7 @@ def decode_hello(words: list[bytes]) -> MasterHello:
 def _encode_get(verb: bytes, event: GetUser | GetPass) -> bytes:
     words = [verb, encode_number(event.id, "an id"), _encode_user(event.user)]
     words += encode_parameters(event.parameters)
-    if not value_of(event.parameters, b"service") and not value_of(event.parameters, b"protocol"):
+    if not value_of(event.parameters, b"service"):
         raise LocalProtocolError("a query needs its service: Dovecot disconnects if it has none")
     return _line(words, MAX_QUERY)
 
@@ -67,7 +69,7 @@ def _encode_list(event: ListUsers) -> bytes:
 
 def _encode_request(event: Request) -> bytes:
     if not _COOKIE.fullmatch(event.cookie):
-        raise LocalProtocolError("a cookie is hexadecimal digits")
+        raise LocalProtocolError("a cookie is 32 hexadecimal digits")
     words = [
         b"REQUEST",
         encode_number(event.id, "an id"),
@@ -80,6 +82,7 @@ def _encode_request(event: Request) -> bytes:
 
 
 def _decode_get(make: Callable[[int, bytes, Parameters], Any], words: list[bytes]) -> Any:
+    # Dovecot looks an empty name up, as any other; doveadm asks for what it was given.
     number, user, parameters = _named(words)
     if not has(parameters, b"service") and not has(parameters, b"protocol"):
         raise RemoteProtocolError("a query without service")
@@ -95,10 +98,20 @@ def _decode_request(words: list[bytes]) -> Request:
         raise RemoteProtocolError("a REQUEST without pid, id or cookie")
     pid = decode_number(words[2], "a pid")
     request = decode_number(words[3], "an id")
+    if not _COOKIE.fullmatch(words[4]):
+        # An empty one would be that of a connection that has none.
+        raise RemoteProtocolError("a REQUEST whose cookie is not 32 hexadecimal digits")
     return Request(_id(words), pid, request, words[4], decode_parameters(words[5:]))
 
 
 # --- answers -------------------------------------------------------------------------------
+
+
+def _decode_user_found(words: list[bytes]) -> UserFound:
+    number, user, fields = _named(words)
+    if not user:
+        raise RemoteProtocolError("a USER that names nobody")
+    return UserFound(number, user, fields)
 
 
 def _encode_user_found(event: UserFound) -> bytes:
@@ -156,6 +169,8 @@ def _decode_list_end(words: list[bytes]) -> ListEnd:
 
 def _decode_listed(words: list[bytes]) -> Listed:
     number, user, _ = _named(words)
+    if not user:
+        raise RemoteProtocolError("a LIST that names nobody")
     return Listed(number, user)
 
 
@@ -170,7 +185,7 @@ def _id(words: list[bytes]) -> int:
 
 def _named(words: list[bytes]) -> tuple[int, bytes, Parameters]:
     """The id, the user without a name before it, and the rest."""
-    if len(words) < 3 or not words[2]:
+    if len(words) < 3:
         raise RemoteProtocolError("a line without id or user")
     user = unescape(words[2])
     if b"\0" in user:
@@ -212,7 +227,7 @@ ENCODE_ANSWER: Final[Mapping[type, Callable[[Any], bytes]]] = {
     ListEnd: _encode_list_end,
 }
 DECODE_ANSWER: Final[Mapping[bytes, Callable[[list[bytes]], Any]]] = {
-    b"USER": lambda words: UserFound(*_named(words)),
+    b"USER": _decode_user_found,
     b"PASS": _decode_pass_found,
     b"NOTFOUND": lambda words: NotFound(_id(words)),
     b"FAIL": _decode_fail,

@@ -72,7 +72,8 @@ def encode_auth(event: Auth, minor: int) -> bytes:
         raise LocalProtocolError("a mechanism's name is up to 20 of A to Z, 0 to 9, '-' and '_'")
     words = [b"AUTH", encode_number(event.id, "an id"), event.mechanism]
     words += encode_parameters(event.parameters, _AUTH_FIELDS)
-    if not event.service:
+    # Not by its new name alone: Dovecot takes the old one always, the new one from 2.4 on.
+    if not value_of(event.parameters, b"service"):
         raise LocalProtocolError("a request needs its service: Dovecot disconnects if it has none")
     if event.response is not None:
         # A server below 1.2 takes an empty one for none at all.

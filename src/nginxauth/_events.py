@@ -10,6 +10,8 @@ from typing import Final, TypeAlias, final
 
 import attrs
 
+from ._envelope import split_command
+
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header names with their values, in order: ``(b"X-Auth-Key", b"s3cret")``."""
 
@@ -56,12 +58,41 @@ class Envelope:
     """A mail that nobody logged in for (method ``none``), by its first recipient.
 
     ``mail`` and ``rcpt`` are the client's commands as it wrote them, verb, letter case and
-    parameters included; the properties take them apart. ``helo`` is empty if it said none.
+    parameters included, and nobody has looked whether they are right; the properties take them
+    apart. ``helo`` is empty if it said none.
     """
 
     helo: bytes
     mail: bytes
     rcpt: bytes
+
+    @property
+    def sender(self) -> bytes | None:
+        """With its angle brackets, ``b"<>"`` for a bounce; None if ``mail`` can't be read.
+
+        Quotes and source routes are left as they are. None is for ``MAIL FROM:a@b`` too: what
+        has no brackets is for each receiver to guess at.
+        """
+        command = split_command(self.mail, b"MAIL FROM")
+        return command and command[0]
+
+    @property
+    def sender_parameters(self) -> tuple[bytes, ...]:
+        """Such as ``b"SIZE=1000"``, as written; empty, too, if ``mail`` can't be read."""
+        command = split_command(self.mail, b"MAIL FROM")
+        return command[1] if command else ()
+
+    @property
+    def recipient(self) -> bytes | None:
+        """With its angle brackets; None if ``rcpt`` can't be read."""
+        command = split_command(self.rcpt, b"RCPT TO")
+        return command and command[0]
+
+    @property
+    def recipient_parameters(self) -> tuple[bytes, ...]:
+        """Such as ``b"NOTIFY=NEVER"``, as written; empty, too, if ``rcpt`` can't be read."""
+        command = split_command(self.rcpt, b"RCPT TO")
+        return command[1] if command else ()
 
 
 @final
@@ -92,9 +123,11 @@ class AuthRequest:
     ``method``: one of the constants above, or another that a fork has. ``user`` and ``password``
     are decoded; the password is a digest for ``apop`` and ``cram-md5`` (with ``salt``), a token
     for the two OAuth methods, and always empty for ``external`` and ``none``, for which nginx
-    may send that of an earlier attempt. ``protocol``: ``b"smtp"``, ``b"imap"`` or ``b"pop3"``.
-    ``attempt`` counts from 1 in each mail session. ``client_host`` is there with SMTP only.
-    ``headers`` is all the rest, such as what ``auth_http_header`` sets.
+    may send that of an earlier attempt; ``user`` is empty for ``none``. ``protocol``:
+    ``b"smtp"``, ``b"imap"`` or ``b"pop3"``. ``attempt`` counts from 1 in each mail session.
+    ``client_ip`` has no brackets, or is ``b"unix:"``. ``client_host`` is there with SMTP only:
+    a name, ``b"[UNAVAILABLE]"`` or ``b"[TEMPUNAVAIL]"``. ``salt`` has its angle brackets.
+    ``headers`` is all the rest but Host, such as what ``auth_http_header`` sets.
     """
 
     method: bytes
@@ -120,7 +153,9 @@ class Allow:
     """Let him in, and go on at this server (``Auth-Status: OK``).
 
     ``server`` is an IP address as text, without brackets: nginx resolves no names. ``user`` and
-    ``password`` replace what the client said, on the way to that server.
+    ``password`` replace what the client said, on the way to that server. With POP3 and IMAP a
+    clear ``password`` is needed where the client gave none: after APOP, CRAM-MD5 and EXTERNAL.
+    An empty ``user``, SMTP only, keeps the login out of XCLIENT.
     """
 
     server: bytes
@@ -134,10 +169,14 @@ class Allow:
 class Deny:
     """Refuse him (any other ``Auth-Status``).
 
-    ``message`` is what the mail client is shown, behind its protocol's own words. ``code``, SMTP
-    only, is what stands before it: ``b"451 4.3.0"``; empty means nginx's ``535 5.7.0``. ``wait``:
-    nginx holds the refusal back for so many seconds, and then lets the client try again; with 0
-    it closes. ``challenge`` is the error data of the OAuth methods, not yet in base64.
+    ``message`` is what the mail client is shown, behind its protocol's own words; printable
+    ASCII. ``code`` is an SMTP reply code, with or without an enhanced one: ``b"451 4.3.0"``;
+    empty means nginx's ``535 5.7.0``. To IMAP and POP3 clients it is said in their own way: 4xx
+    as ``[UNAVAILABLE]`` and ``[SYS/TEMP]``, 535 as ``[AUTHENTICATIONFAILED]`` and ``[AUTH]``,
+    before a message that does not begin with a bracket itself. ``wait``: nginx holds the refusal
+    back for so many seconds, and then lets the client try again; with 0 it closes. It is left
+    out where it would do harm, see `reply_headers`. ``challenge`` is the error data of the OAuth
+    methods, not yet in base64.
     """
 
     message: bytes
@@ -149,7 +188,10 @@ class Deny:
 @final
 @attrs.frozen
 class Wait:
-    """Let nginx ask the same again, after so many seconds (``Auth-Status: WAIT``); at least 1."""
+    """Let nginx ask the same again, after so many seconds (``Auth-Status: WAIT``); at least 1.
+
+    Not for a request with a salt: nginx would ask again without the digest, or crash.
+    """
 
     seconds: int
 
@@ -159,13 +201,14 @@ class Wait:
 class Malformed:
     """A request that can't be used, though it is clear where it ends.
 
-    ``data`` is its head, ``reason`` says what is wrong (no part of ``data`` is in it), ``reply``
-    is what to answer.
+    ``data`` is its header lines, ``reason`` says what is wrong (no part of ``data`` is in it),
+    ``reply`` is what to answer; ``protocol`` as in `AuthRequest`, or empty if that can't be told.
     """
 
     data: bytes = attrs.field(repr=hide)
     reason: str
     reply: Deny
+    protocol: bytes = b""
 
 
 @final

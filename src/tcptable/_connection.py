@@ -224,6 +224,8 @@ class Client(_Connection, Generic[RequestT, ReplyT]):
         if self._state is not _IDLE:
             raise LocalProtocolError(f"the connection has {self._state.name.lower()}")
         self._refuse_unasked()
+        if self._eof:
+            raise LocalProtocolError("the server has closed: ask on a new connection")
         data = self._encode(event)
         self._state = AFTER[type(event)]
         return data

@@ -15,8 +15,10 @@ text = st.lists(st.sampled_from([b"\x01", b"\t", b"\r", b"\n", b"=", b"t", b"n",
 # What Postfix and Exim, which undo no escapes, read as it was meant.
 plain_text = st.binary(max_size=20).map(lambda data: data.translate(None, b"\0\1\t\r\n"))
 ids = st.integers(1, 2**32 - 1)
-names = st.sampled_from([b"service", b"lip", b"rip", b"nologin", b"x", b"forward_fields", b"a-b"])
-parameters = st.lists(st.tuples(names, st.none() | text), max_size=4).map(tuple)
+names = st.sampled_from([b"service", b"lip", b"rip", b"nologin", b"x", b"a-b"])
+pairs = st.lists(st.tuples(names, st.none() | text), max_size=4).map(tuple)
+forwarded = st.tuples(st.just(b"forward_fields"), st.none() | pairs.map(da.join_fields))
+parameters = st.lists(st.tuples(names, st.none() | text) | forwarded, max_size=4).map(tuple)
 responses = st.none() | st.binary(max_size=20)
 codes = st.sampled_from(
     [b"", da.TEMP_FAIL, da.AUTHZ_FAIL, da.USER_DISABLED, da.PASS_EXPIRED, da.INVALID_BASE64, b"x"]

@@ -219,3 +219,18 @@ def test_dovecots_own_base64() -> None:
     """Of a PLAIN response."""
     assert decode_base64(b"AGFsaWNlAHNlY3JldA==") == b"\0alice\0secret"
     assert decode_base64(b"") == b""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"\n", b"a\nb=c", b"a\x01tb=c", b"a\x01nb", b"a\x01rb", b"a\x010b", b"a=b\tc\nd=e"],
+)
+def test_forward_fields_that_kill_dovecot(value: bytes) -> None:
+    """Seen with 2.3.19.1 for TAB and LF in a name: its process ends. The others are no names."""
+    for name in (b"forward_fields", b"Forward_Fields"):
+        with pytest.raises(da.LocalProtocolError, match="join_fields"):
+            encode_parameters(((name, value),))
+    assert encode_parameters(((b"forwards", value),))
+    assert encode_parameters(((b"forward_fields", None), (b"forward_fields", b""), (b"x", b"y")))
+    good = da.join_fields(((b"a", b"b\t\r\n\x01=c"), (b"d", None)))
+    assert encode_parameters(((b"forward_fields", good),))

@@ -206,12 +206,21 @@ def test_a_server_that_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         ("x:y", "neither a path nor HOST:PORT"),
         (":1", "neither a path nor HOST:PORT"),
         ("h:99999", "neither a path nor HOST:PORT"),
+        ("a..b:1", "no such host"),
     ],
 )
 def test_nobody_is_there(address: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """No traceback."""
     assert main(["mechanisms", address]) == 2
     assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "x"])
+def test_a_timeout_that_is_none(seconds: str) -> None:
+    """A usage error; its status is not that of a wrong password."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--timeout", seconds, "mechanisms", "/nowhere"])
+    assert caught.value.code == 2
 
 
 def test_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import dovecotauth as da
 from dovecotauth import master
 
+from .helpers import COOKIE
 from .strategies import pieces
 
 S = ((b"service", b"lmtp"),)
@@ -41,8 +42,8 @@ EXCHANGES: list[tuple[Any, list[Any]]] = [
     (master.GetPass(4, b"alice", S), [da.Fail(4, reason=b"not you")]),
     (master.ListUsers(5), [master.Listed(5, b"a"), master.Listed(5, b"b"), master.ListEnd(5)]),
     (master.ListUsers(6), [master.ListEnd(6, failed=True)]),
-    (master.Request(7, 42, 12, b"aac5"), [master.UserFound(7, b"alice")]),
-    (master.Request(8, 42, 12, b"aac5"), [da.Fail(8)]),
+    (master.Request(7, 42, 12, COOKIE), [master.UserFound(7, b"alice")]),
+    (master.Request(8, 42, 12, COOKIE), [da.Fail(8)]),
 ]
 
 
@@ -139,6 +140,8 @@ def test_a_forgotten_greeting_is_said() -> None:
         conn.next_event()
     with pytest.raises(da.LocalProtocolError, match="the pid"):
         conn.send(master.MasterHello(0))
+    with pytest.raises(da.LocalProtocolError, match="the pid"):  # and nothing was said by that
+        conn.send(master.MasterHello(0))
     conn.receive_data(b"")
     assert conn.next_event() == da.ConnectionClosed()
     assert conn.idle
@@ -183,7 +186,7 @@ def test_the_limits() -> None:
 def test_an_answer_has_to_suit_its_query() -> None:
     """By id and by kind; after it the query is over."""
     conn = server()
-    conn.receive_data(b"USER\t1\ta\tservice=x\nREQUEST\t2\t1\t1\tab\n")
+    conn.receive_data(b"USER\t1\ta\tservice=x\nREQUEST\t2\t1\t1\t" + COOKIE + b"\n")
     assert len(list(conn.events())) == 2
     wrong: list[Any] = [master.PassFound(1, b"a"), master.NotFound(2), master.ListEnd(1)]
     for answer in [*wrong, master.NotFound(3)]:

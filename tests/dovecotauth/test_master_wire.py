@@ -9,6 +9,7 @@ import dovecotauth as da
 from dovecotauth import _master_wire as wire
 from dovecotauth import master
 
+from .helpers import COOKIE
 from .strategies import cookies, fields, ids, text
 
 users = text.filter(bool)
@@ -66,10 +67,11 @@ def test_any_line_is_an_event_or_an_error(line: bytes) -> None:
         (b"USER\t1\talice\tservice=lmtp", master.GetUser(1, b"alice", ((b"service", b"lmtp"),))),
         (b"USER\t1\ta\tprotocol=x", master.GetUser(1, b"a", ((b"protocol", b"x"),))),
         (b"PASS\t3\ta\x01tb\tservice=x", master.GetPass(3, b"a\tb", ((b"service", b"x"),))),
+        (b"USER\t1\t\tservice=x", master.GetUser(1, b"", ((b"service", b"x"),))),
         (b"LIST\t4", master.ListUsers(4)),
         (
-            b"REQUEST\t22\t4242\t12\taac5\tsession_pid=1",
-            master.Request(22, 4242, 12, b"aac5", ((b"session_pid", b"1"),)),
+            b"REQUEST\t22\t4242\t12\t" + COOKIE + b"\tsession_pid=1",
+            master.Request(22, 4242, 12, COOKIE, ((b"session_pid", b"1"),)),
         ),
     ],
 )
@@ -123,12 +125,16 @@ def test_answers(line: bytes, event: master.Answer) -> None:
         b"LIST",
         b"LIST\t0",
         b"REQUEST\t1\t2\t3",
-        b"REQUEST\t1\t0\t3\ta",
-        b"REQUEST\t1\t2\tx\ta",
+        b"REQUEST\t1\t0\t3\t" + COOKIE,
+        b"REQUEST\t1\t2\tx\t" + COOKIE,
+        b"REQUEST\t1\t2\t3\t",
+        b"REQUEST\t1\t2\t3\t" + COOKIE[1:],
+        b"REQUEST\t1\t2\t3\t" + COOKIE + b"00",
+        b"REQUEST\t1\t2\t3\t" + b"x" * 32,
     ],
 )
 def test_queries_that_end_the_connection(line: bytes) -> None:
-    """As with Dovecot."""
+    """As with Dovecot, but that it takes ids and pids of 0, NUL, and a cookie that is too short."""
     cut = words(line)
     with pytest.raises(da.RemoteProtocolError):
         wire.DECODE_QUERY[cut[0]](cut)
@@ -138,6 +144,8 @@ def test_queries_that_end_the_connection(line: bytes) -> None:
     "line",
     [
         b"USER\t1",
+        b"USER\t1\t\tuid=8",
+        b"LIST\t1\t",
         b"PASS\t1",
         b"PASS\t1\tuser=",
         b"PASS\t1\tuser=a\tuser=b",
@@ -166,10 +174,13 @@ S = ((b"service", b"x"),)
         (master.GetUser(1, b"a\0", S), "NUL"),
         (master.GetUser(1, b"a"), "needs its service"),
         (master.GetPass(1, b"a", ((b"service", None),)), "needs its service"),
+        (master.GetUser(1, b"a", ((b"protocol", b"x"),)), "needs its service"),
         (master.GetUser(1, b"a" * 1100, S), "the peer takes 1024"),
-        (master.Request(1, 2, 3, b"xyz"), "a cookie is"),
-        (master.Request(1, 2, 3, b"ab\t"), "a cookie is"),
-        (master.Request(1, 0, 3, b"ab"), "the client's pid"),
+        (master.Request(1, 2, 3, b"x" * 32), "a cookie is"),
+        (master.Request(1, 2, 3, COOKIE[1:] + b"\t"), "a cookie is"),
+        (master.Request(1, 2, 3, COOKIE[1:]), "a cookie is"),
+        (master.Request(1, 2, 3, COOKIE + b"00"), "a cookie is"),
+        (master.Request(1, 0, 3, COOKIE), "the client's pid"),
         (master.UserFound(1, b""), "a user has a name"),
         (master.UserFound(1, b"a", ((b"x", b"y" * 9000),)), "the peer takes 8192"),
         (master.PassFound(1, b"a", ((b"user", b"b"),)), "has a field for it"),

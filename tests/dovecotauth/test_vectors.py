@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
 
 import dovecotauth as da
+from dovecotauth import master
 
 from .helpers import COOKIE
 
-FILE: Final = Path(__file__).parent.parent / "vectors" / "dovecotauth.json"
-VECTORS: Final[list[dict[str, Any]]] = json.loads(FILE.read_text(encoding="utf-8"))["vectors"]
-ROLES: Final = [(vector, role) for vector in VECTORS for role in vector["roles"]]
+FOLDER: Final = Path(__file__).parent.parent / "vectors"
+
+
+def vectors(file: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((FOLDER / file).read_text("utf-8"))["vectors"]
+    return found
+
+
+VECTORS: Final = vectors("dovecotauth.json")
+MASTER_VECTORS: Final = vectors("dovecotauth_master.json")
+ROLES: Final = [(vector, role) for vector in VECTORS + MASTER_VECTORS for role in vector["roles"]]
 
 chunkings = pytest.mark.parametrize("size", [1, 3, 1 << 20], ids=["by byte", "by three", "whole"])
 
@@ -37,7 +47,8 @@ def mechanism(name: str, flags: list[str]) -> da.Mechanism:
 
 def event_of(given: Mapping[str, Any]) -> Any:
     fields = dict(given)
-    kind = getattr(da, fields.pop("type"))
+    name = fields.pop("type")
+    kind = getattr(da, name, None) or getattr(master, name)
     mechanisms = fields.pop("mechanisms", None)
     fields = {name: from_json(value) for name, value in fields.items()}
     if mechanisms is not None:
@@ -56,6 +67,20 @@ HELLO = da.ServerHello(
 
 def connections(vector: Mapping[str, Any]) -> tuple[Any, Any]:
     """A server and a client, greeted or not."""
+    return master_connections(vector) if vector in MASTER_VECTORS else client_connections(vector)
+
+
+def master_connections(vector: Mapping[str, Any]) -> tuple[Any, Any]:
+    server, client = master.ServerConnection(), master.ClientConnection()
+    if vector["greeted"]:
+        to_client = server.send(master.MasterHello(1))
+        server.receive_data(client.send(master.NEWEST))
+        client.receive_data(to_client)
+        assert len(list(server.events())) + len(list(client.events())) == 3
+    return server, client
+
+
+def client_connections(vector: Mapping[str, Any]) -> tuple[Any, Any]:
     server, client = da.ServerConnection(), da.ClientConnection()
     if vector["greeted"]:
         version = da.Version(1, vector["minor"])
@@ -106,12 +131,37 @@ def test_vector(vector: dict[str, Any], role: str, size: int) -> None:
             assert got == event_of(step["event"])
 
 
+def types(module: ModuleType) -> set[str]:
+    """The names of the events, and of what they hold."""
+    return {
+        name
+        for name, one in vars(module).items()
+        if isinstance(one, type) and hasattr(one, "__attrs_attrs__")
+    }
+
+
 def test_every_event_and_version_has_a_vector() -> None:
     """And each vector an id of its own."""
     there = {step["event"]["type"] for one in VECTORS for step in one["steps"] if step["event"]}
     local = {"Connected", "ConnectionClosed", "Mechanism"}
-    events = {name for name in vars(da) if isinstance(getattr(da, name), type)
-              and hasattr(getattr(da, name), "__attrs_attrs__")}  # fmt: skip
-    assert there == events - local
+    assert there == types(da) - local
     assert {one["minor"] for one in VECTORS} == set(range(5))
     assert len({one["id"] for one in VECTORS}) == len(VECTORS)
+
+
+def test_every_query_has_a_vector_with_each_of_its_answers() -> None:
+    """Both roles, and each vector an id of its own."""
+    queries = {
+        query.__name__: {answer.__name__ for answer in answers}
+        for query, answers in master.ANSWERS.items()
+    }
+    seen = {name: set[str]() for name in queries}
+    for vector in MASTER_VECTORS:
+        asked = {}
+        for event in (step["event"] for step in vector["steps"] if len(vector["roles"]) == 2):
+            if event["type"] in queries:
+                asked[event["id"]] = event["type"]
+            elif "id" in event:
+                seen[asked[event["id"]]].add(event["type"])
+    assert seen == queries
+    assert len({one["id"] for one in MASTER_VECTORS}) == len(MASTER_VECTORS)

@@ -191,6 +191,7 @@ def test_mechanisms_in_lower_case_and_the_new_name_of_the_service() -> None:
         (da.Auth(1, b"PLAIN"), "needs its service"),
         (da.Auth(1, b"PLAIN", ((b"service", None),)), "needs its service"),
         (da.Auth(1, b"PLAIN", ((b"service", b""),)), "needs its service"),
+        (da.Auth(1, b"PLAIN", ((b"protocol", b"smtp"),)), "needs its service"),
         (da.Auth(1, b"plain", SMTP), "a mechanism's name"),
         (da.Auth(1, b"PLAIN\tsecured", SMTP), "a mechanism's name"),
         (da.Auth(1, b"PLAIN\n", SMTP), "a mechanism's name"),

@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,9 +23,11 @@ import pytest
 import trio
 from adapters import on_asyncio, on_threads, on_trio
 from adapters._contract import Limits, Service
-from adapters.services import milter, tcp_table
+from adapters._listen import listen
+from adapters.services import auth_http, milter, tcp_table
 
 import milterproto as mp
+import tcptable as tt
 
 from .adapter_hosts import ASYNCIO, CLIENT, MTA, PATIENCE, THREADS, TRIO, Host, serving
 
@@ -150,6 +153,22 @@ def test_a_coroutine_function_is_awaited(tmp_path: Path, host: Host) -> None:
         second.say(*MESSAGE)
         slow.set()
         assert first.hear() == [mp.Accept()]
+
+
+def test_a_coroutine_runs_in_a_task_from_its_first_step(tmp_path: Path) -> None:
+    """Though it may not need to wait: asyncio.timeout(), and much else, asks for the task."""
+    tasks: list[Any] = []
+
+    async def handle(event: Any) -> Any:
+        async with asyncio.timeout(PATIENCE):
+            tasks.append(asyncio.current_task())
+            if isinstance(event, mp.RcptTo):
+                await asyncio.sleep(0)
+            return mp.Accept() if isinstance(event, mp.EndOfMessage) else None
+
+    with serving(ASYNCIO, service(handle), tmp_path) as bench:
+        assert bench.connect().say(*MESSAGE, mp.EndOfMessage()) == [mp.Accept()]
+    assert None not in tasks
 
 
 @any_loop
@@ -652,6 +671,11 @@ def exits() -> Any:
     raise SystemExit(3)
 
 
+def asks_a_future_that_was_cancelled() -> Any:
+    """Which is no Exception, and would end a loop that does not expect it."""
+    raise asyncio.CancelledError
+
+
 def first_edits_then_fails() -> Any:
     """The edits must not go without the verdict that they were made for."""
     yield mp.DeleteRecipient(b"<b@y.test>")
@@ -667,7 +691,13 @@ def an_edit_that_can_not_be_sent() -> Any:
 @any_way
 @pytest.mark.parametrize(
     "fail",
-    [stops, exits, first_edits_then_fails, an_edit_that_can_not_be_sent],
+    [
+        stops,
+        exits,
+        asks_a_future_that_was_cancelled,
+        first_edits_then_fails,
+        an_edit_that_can_not_be_sent,
+    ],
     ids=lambda fail: fail.__name__,
 )
 def test_of_a_failing_handler_only_on_error_is_heard(
@@ -711,6 +741,172 @@ def test_a_coroutine_that_exits(tmp_path: Path, host: Host) -> None:
         mta, good = bench.connect(), bench.connect()
         assert mta.say(MAIL, RCPT) == [mp.TempFail()]
         assert good.say(MAIL) == [mp.Continue()]
+
+
+def test_a_coroutine_that_exits_in_a_nursery_of_its_own(tmp_path: Path) -> None:
+    """Which wraps what is raised in it. asyncio itself ends at a task that exits."""
+
+    async def fail() -> None:
+        raise SystemExit
+
+    async def handle(event: Any) -> None:
+        if isinstance(event, mp.RcptTo):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+
+    with serving(TRIO, service(handle), tmp_path) as bench:
+        mta, good = bench.connect(), bench.connect()
+        assert mta.say(MAIL, RCPT) == [mp.TempFail()]
+        assert good.say(MAIL) == [mp.Continue()]
+
+
+@any_host
+def test_an_on_error_that_exits(tmp_path: Path, host: Host) -> None:
+    """The connection is closed, for there is nothing to be said; the others go on."""
+
+    def fail(_event: Any) -> Any:
+        raise SystemExit
+
+    with serving(host, service(at(mp.RcptTo, stops), on_error=fail), tmp_path) as bench:
+        mta, good = bench.connect(), bench.connect()
+        with pytest.raises(ConnectionError):
+            mta.say(MAIL, RCPT)
+        assert good.say(MAIL) == [mp.Continue()]
+
+
+@any_host
+def test_a_sign_of_life_that_exits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
+) -> None:
+    """There is none, then; the work goes on."""
+    failed = threading.Event()
+
+    def fail(_conn: Any) -> Any:
+        failed.set()
+        raise SystemExit
+
+    async def slow(event: Any) -> None:
+        while isinstance(event, mp.MailFrom) and not failed.is_set():
+            await host.sleep(0.001)  # type: ignore[misc]
+
+    def blocking(event: Any) -> None:
+        if isinstance(event, mp.MailFrom):
+            assert failed.wait(PATIENCE)
+
+    handle = blocking if host is THREADS else slow
+    with serving(
+        host, service(handle, keep_alive=fail, keep_alive_interval=0.001), tmp_path
+    ) as bench:
+        assert bench.connect().say(MAIL) == [mp.Continue()]
+    assert "no sign of life can be given" in caplog.text
+
+
+def test_a_thread_that_can_not_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One reply is a temporary failure; the next event has a thread again."""
+    start = threading.Thread.start
+    luck = [False]
+
+    def sometimes(thread: threading.Thread) -> None:
+        if thread.name == "handler" and not luck.pop():
+            luck.append(True)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", sometimes)
+    with serving(ASYNCIO, tcp_table(lambda _: tt.Found(b"x")), tmp_path, in_thread=True) as bench:
+        client = bench.connect(begin=False).socket
+        client.sendall(b"get a\n")
+        assert client.recv(100).startswith(b"400 ")
+        client.sendall(b"get a\n")
+        assert client.recv(100) == b"200 x\n"
+    assert "can't start new thread" in caplog.text
+
+
+@any_host
+def test_for_a_connection_that_is_refused_nothing_is_made(tmp_path: Path, host: Host) -> None:
+    """A flood of them costs the user's code nothing."""
+    made: list[object] = []
+
+    def session(conn: object) -> Handler:
+        made.append(conn)
+        return go_on
+
+    with serving(host, milter(session, WANTS), tmp_path, Limits(connections=1)) as bench:
+        bench.connect()
+        before = len(made)
+        assert bench.connect(begin=False).is_closed()
+        assert len(made) == before
+
+
+@any_host
+@pytest.mark.parametrize("what", ["receive_data", "send", "our_turn"])
+def test_a_codec_that_fails_anywhere_frees_its_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host, what: str
+) -> None:
+    """Whatever the adapter asked of it."""
+    bad: list[object] = []
+
+    class Faulty(mp.FilterConnection):
+        def fail(self, kind: str) -> None:
+            if kind == what and self in bad:
+                raise ZeroDivisionError
+
+        def receive_data(self, data: bytes | bytearray | memoryview) -> None:
+            self.fail("receive_data")
+            super().receive_data(data)
+
+        def send(self, event: mp.Response) -> bytes:
+            self.fail("send")
+            return super().send(event)
+
+        @property
+        def our_turn(self) -> bool:
+            self.fail("our_turn")
+            return super().our_turn
+
+    made: list[Any] = []
+
+    def session(conn: object) -> Handler:
+        made.append(conn)
+        return go_on
+
+    limits = Limits(connections=1)
+    faulty = attrs.evolve(milter(session, WANTS), connect=Faulty)
+    with serving(host, faulty, tmp_path, limits) as bench:
+        mta = bench.connect()
+        bad.append(made[-1])
+        mta.send(MAIL)
+        assert mta.is_closed()
+        for _ in range(1000):
+            with contextlib.suppress(ConnectionError):
+                bench.connect()
+                break
+        else:
+            pytest.fail("there is never room again")
+    assert "ZeroDivisionError" in caplog.text
+
+
+@any_host
+def test_replies_in_a_row_are_sent_at_once(host: Host) -> None:
+    """Nagle's algorithm lets the second wait 40 ms for a sign that the first has come."""
+    listener = listen("inet:127.0.0.1:0")
+    address = listener.getsockname()
+    seconds = []
+    with (
+        host.serve(tcp_table(lambda _: tt.Found(b"x")), None, listener),
+        socket.create_connection(address, PATIENCE) as client,
+    ):
+        for _ in range(10):
+            start = time.monotonic()
+            client.sendall(b"get a\n" * 3)
+            got = b""
+            while got.count(b"\n") < 3:
+                got += client.recv(100)
+            seconds.append(time.monotonic() - start)
+    # The first few acknowledgements are sent quickly.
+    assert min(seconds[5:]) < 0.03
 
 
 def test_a_handler_that_cancels_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -806,7 +1002,9 @@ HIDDEN = {
 @pytest.mark.parametrize("start", THREADED, ids=["threads", "asyncio", "trio"])
 @pytest.mark.parametrize("handler", [coroutine_function, *HIDDEN.values()], ids=repr)
 @pytest.mark.parametrize(
-    "wrap", [lambda one: milter(lambda _: one, WANTS), tcp_table], ids=["milter", "tcp_table"]
+    "wrap",
+    [lambda one: milter(lambda _: one, WANTS), tcp_table, auth_http],
+    ids=["milter", "tcp_table", "auth_http"],
 )
 def test_a_coroutine_function_is_seen_through_a_service(
     start: Any, handler: Any, wrap: Any
@@ -1186,7 +1384,8 @@ def test_a_second_signal_does_not_shorten_the_grace_time(tmp_path: Path, host: H
         mta.say(*MESSAGE)
         process.terminate()
         assert idle.is_closed()  # so the first has been heard
-        process.terminate()
+        for _ in range(1000):
+            process.terminate()
         assert mta.say(mp.EndOfMessage()) == [mp.Continue()]
         assert mta.is_closed()
         mta.socket.close()

@@ -1,5 +1,6 @@
 """The sockets that adapters listen on."""
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -111,3 +112,12 @@ def test_two_that_start_at_once_wait_for_each_other(tmp_path: Path) -> None:
     os.close(descriptor)
     thread.join(20)
     assert path.exists()
+
+
+def test_many_may_come_at_once(tmp_path: Path) -> None:
+    """Before the first is accepted: a client too many waits for a second, or longer."""
+    with listen(f"unix:{tmp_path}/socket"), contextlib.ExitStack() as stack:
+        for _ in range(300):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(f"{tmp_path}/socket")

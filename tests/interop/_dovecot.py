@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -105,7 +106,13 @@ class Dovecot:
     def __exit__(self, *exc_info: object) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.communicate(timeout=PATIENCE)
+            try:
+                self._process.communicate(timeout=PATIENCE)
+            finally:
+                # A test that left a connection open must not leave Dovecot behind.
+                if self._process.poll() is None:
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                    self._process.communicate()
         shutil.rmtree(self.root, ignore_errors=True)
 
     @property

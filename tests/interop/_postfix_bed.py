@@ -27,7 +27,7 @@ class Bed:
     ``v6``, ``v4``, ``v3`` and ``v2`` differ in milter_protocol; ``inet`` reaches the filter by
     TCP; ``xclient`` takes XCLIENT; ``tls`` offers STARTTLS. Those are for the filter that `filter`
     puts there. The services that begin with ``other`` are for whatever program a test starts on
-    the socket ``other``, and local mail is, too.
+    the socket ``other``, and local mail is, too; those that begin with ``xclient-`` have none.
     """
 
     def __init__(self, program: Path) -> None:
@@ -57,6 +57,36 @@ class Bed:
                 "smtpd_authorized_xclient_hosts": "127.0.0.1",
                 "smtpd_relay_restrictions": (
                     "check_recipient_access inline:{example.test=permit}, reject"
+                ),
+            }
+            # Tells a filter all that XCLIENT may set; and it takes XFORWARD.
+            told = {
+                **services["xclient"],
+                "smtpd_authorized_xforward_hosts": "127.0.0.1",
+                "milter_connect_macros": (
+                    "_ {client_addr} {client_name} {client_port} {client_ptr} {client_resolve} "
+                    "{daemon_addr} {daemon_port}"
+                ),
+            }
+            services["other-xclient"] = {**told, "smtpd_milters": f"unix:{root / 'other'}"}
+            services["xclient-bare"] = {**told, "smtpd_milters": ""}
+            # Sends XFORWARD to a server in front of its queue.
+            self.proxy_port = free_port()
+            services["xclient-proxy"] = {
+                **services["xclient-bare"],
+                "smtpd_proxy_filter": f"127.0.0.1:{self.proxy_port}",
+            }
+            # Lets its own machine's clients relay, and looks at the socket for that.
+            services["xclient-local"] = {
+                **services["xclient-bare"],
+                "smtpd_relay_restrictions": "permit_inet_interfaces, reject",
+            }
+            # Looks at the client before it greets.
+            services["xclient-early"] = {
+                **services["xclient-bare"],
+                "smtpd_delay_reject": "no",
+                "smtpd_client_restrictions": (
+                    "check_client_access inline:{192.0.2.66=reject, {192.0.2.67 = 421 4.7.0 Later}}"
                 ),
             }
             certificate = make_certificate(root)

@@ -19,6 +19,7 @@ class Client:
 
     def __init__(self, port: int, patience: float) -> None:
         self._socket: socket.socket = socket.create_connection(("127.0.0.1", port), patience)
+        self.name: tuple[str, int] = self._socket.getsockname()
         self._file = self._socket.makefile("rb")
         try:
             self.greeting = self.reply()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ._dovecot import Dovecot
+from ._nginx import MODULE
 from ._postfix_bed import Bed
 
 
@@ -27,13 +28,26 @@ def postfix_program(require_program: Callable[[str, str], Path]) -> Path:
     return _as_root(require_program("postfix", "postfix"), "Postfix")
 
 
+@pytest.fixture(scope="session")
+def dovecot_program(require_program: Callable[[str, str], Path]) -> Path:
+    """The dovecot command, for who may start it."""
+    return _as_root(require_program("dovecot", "dovecot-core"), "Dovecot")
+
+
 @pytest.fixture(scope="module")
-def dovecot(require_program: Callable[[str, str], Path]) -> Iterator[Dovecot]:
+def dovecot(dovecot_program: Path) -> Iterator[Dovecot]:
     """A Dovecot that does nothing but authenticate."""
-    with Dovecot(_as_root(require_program("dovecot", "dovecot-core"), "Dovecot")) as running:
+    with Dovecot(dovecot_program) as running:
         yield running
         # Shown with a test that fails.
         print(running.log())
+
+
+@pytest.fixture(scope="session")
+def nginx_program(require_program: Callable[[str, str], Path]) -> Path:
+    """The nginx command, whose mail proxy is there, too."""
+    require_program(MODULE, "libnginx-mod-mail")
+    return require_program("nginx", "nginx")
 
 
 @pytest.fixture(scope="session")

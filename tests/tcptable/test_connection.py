@@ -273,6 +273,15 @@ def test_the_server_closes(asked: bool) -> None:
         conn.send(tt.Get(b"b"))
 
 
+def test_nothing_is_asked_of_one_who_has_closed() -> None:
+    """Though nobody has been told of it yet: it is told afterwards, as if nothing had happened."""
+    conn = tt.ClientConnection()
+    conn.receive_data(b"")
+    with pytest.raises(tt.LocalProtocolError, match="server has closed"):
+        conn.send(tt.Get(b"b"))
+    assert conn.next_event() == tt.ConnectionClosed()
+
+
 def test_a_reply_without_its_end() -> None:
     """It may have been longer."""
     conn = client_asked()

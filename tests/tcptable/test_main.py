@@ -96,13 +96,24 @@ def test_an_answer_that_does_not_come(capsys: pytest.CaptureFixture[str]) -> Non
     assert "timed out" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("address", ["localhost", ":25", "a:b", "a:99999"])
+@pytest.mark.parametrize(
+    "address", ["localhost", ":25", "[]:25", "a:b", "a:99999", "a..b:1", f"{'x' * 64}:1"]
+)
 def test_a_wrong_address(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Said, with the status of a wrong command line."""
     with pytest.raises(SystemExit) as caught:
         main(["get", address, "a"])
     assert caught.value.code == 2
     assert f"'{address}' is not HOST:PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "1e300", "soon"])
+def test_a_wrong_timeout(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Likewise."""
+    with pytest.raises(SystemExit) as caught:
+        main(["get", f"--timeout={seconds}", "127.0.0.1:1", "a"])
+    assert caught.value.code == 2
+    assert f"'{seconds}' is no number of seconds" in capsys.readouterr().err
 
 
 def test_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:

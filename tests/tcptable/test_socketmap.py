@@ -117,6 +117,34 @@ def test_a_broken_reply(payload: bytes, complaint: str) -> None:
         conn.next_event()
 
 
+@pytest.mark.parametrize(
+    ("payload", "event"),
+    [
+        (b"OK v", tt.Found(b"v")),
+        (b"OK  v", tt.Found(b" v")),
+        (b"OK ", tt.Found(b"")),
+        (b"OK", tt.NotFound()),
+        (b"NOTFOUND", tt.NotFound()),
+        (b"TEMP", tt.TempError()),
+    ],
+)
+def test_replies_as_postfix_takes_them(payload: bytes, event: tt.Reply) -> None:
+    """Without the blank there is no value, so nothing was found; an empty one is a broken map."""
+    conn = socketmap.ClientConnection()
+    conn.send(tt.Get(b"a", b"m"))
+    conn.receive_data(encode_netstring(payload))
+    assert conn.next_event() == event
+
+
+def test_what_a_reply_is_on_the_wire() -> None:
+    """Before any connection asks for it: the same bytes, and the same refusals."""
+    assert socketmap.encode_reply(tt.Found(b"x" * 99_997)).startswith(b"100000:OK x")
+    with pytest.raises(tt.LocalProtocolError, match="100001 bytes"):
+        socketmap.encode_reply(tt.Found(b"x" * 99_998))
+    with pytest.raises(tt.LocalProtocolError, match="empty"):
+        socketmap.encode_reply(tt.Found(b""))
+
+
 def test_lenient_as_postfix() -> None:
     """In both roles, when asked for."""
     server = socketmap.ServerConnection(lenient=True)
