@@ -397,7 +397,7 @@ def _identity(recipient: Recipient, orcpt: bytes = b"") -> tuple[object, ...]:
     """What makes Postfix take two for one: address and parameters, without regard to case."""
     values = {_key(one): one.partition(b"=")[2].lower() for one in recipient.parameters}
     notify = frozenset(values.get(b"NOTIFY", b"").split(b","))
-    original = _ESCAPED.sub(_unescaped, values.get(b"ORCPT", orcpt.lower())).lower()
+    original = _ESCAPED.sub(_unescaped, values.get(b"ORCPT", orcpt)).lower()
     return recipient.mailbox.lower(), notify, original
 
 

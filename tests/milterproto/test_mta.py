@@ -76,6 +76,13 @@ def test_a_message_of_postfix() -> None:
     assert with_macros[1::2][:12] == [f"D{code}" for code in "CHMRRTLLNBE"] + ["Abort"]
 
 
+def test_the_queue_id_of_postfix() -> None:
+    """Is not there before a recipient has been taken."""
+    result, _ = played({})
+    told = [event for _, event in result.transcript if isinstance(event, mp.Macros)]
+    assert [b"i" in one.values for one in told] == [False] * 4 + [True] * 7
+
+
 def test_a_message_of_sendmail() -> None:
     """No Abort after a verdict, and macros only here and there."""
     mta = MTA(answering({}), habits=Habits.SENDMAIL)
