@@ -263,8 +263,6 @@ def _by_name(
     before: Sequence[Field], after: Sequence[Field], name: Callable[[Field], bytes]
 ) -> Matches:
     """Pairs of fields of the same name, in order."""
-    if not (before and after):
-        return []
     return matches([name(field) for field in before], [name(field) for field in after])
 
 

@@ -149,6 +149,36 @@ def test_new_fields_follow() -> None:
         ]
 
 
+def test_a_name_is_the_same_in_any_case() -> None:
+    """Sendmail would put the second before the first."""
+
+    def change(message: Message) -> None:
+        message.headers.insert(0, "x-e", b"1")
+        message.headers.append("X-E", b"2")
+        message.headers.append("x-E", b"3")
+
+    assert edits(change) == [
+        mp.InsertHeader(0, b"x-e", b"1"),
+        mp.InsertHeader(2**31 - 2, b"X-E", b"2"),
+        mp.InsertHeader(2**31 - 2, b"x-E", b"3"),
+    ]
+
+
+def test_what_is_usual() -> None:
+    """No leading space, and folding is no difference: in `expressible`, too."""
+    before = Message.parse(b"A: 1\n 2\nB: 3\n")
+    after = Message.parse(b"A: 1 2\nB: 3\nC: 4\n")
+    assert diff(before, after) == [mp.AddHeader(b"C", b"4")]
+    after.headers[0] = Field(b"A", b"1")
+    assert not expressible(before, after)
+    before.headers[0] = Field(b"A", b"\n 1")
+    after.headers[0] = Field(b"A", b" 1")
+    assert expressible(before, after)
+    before.headers[0], after.headers[0] = after.headers[0], before.headers[0]
+    assert expressible(before, after)
+    assert not expressible(before, after, strict=True)
+
+
 def test_a_whole_new_header() -> None:
     """Below the MTA's own Received."""
 
@@ -232,6 +262,16 @@ def test_parameters() -> None:
             mp.ChangeSender(b"<a@x>", (b"RET=FULL",)),
         ]
     )
+
+
+def test_only_the_parameters_that_change() -> None:
+    """Postfix knows two, and complains of the others."""
+    before = Message(b"<a@x>", sender_parameters=(b"SIZE=9", b"RET=HDRS"))
+    after = Message(b"<a@x>", sender_parameters=(b"SIZE=9", b"RET=FULL"))
+    assert diff(before, after, POSTFIX) == [mp.ChangeSender(b"<a@x>", (b"RET=FULL",))]
+    assert diff(before, after, SENDMAIL) == [mp.ChangeSender(b"<a@x>", after.sender_parameters)]
+    # Whoever takes all of them takes the others as they were.
+    assert diff(before, after) == diff(before, after, SENDMAIL)
 
 
 WRONG: Any = "str"

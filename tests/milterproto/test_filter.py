@@ -392,6 +392,13 @@ def test_a_message_that_is_too_large() -> None:
     )
 
 
+def test_a_message_that_just_fits() -> None:
+    """A byte more is too much."""
+    message = Message(b"<>", [Recipient(b"b@y")], body=b"x\r\n")
+    assert deliver(MessageFilter(nothing, max_size=106), message).accepted
+    assert not deliver(MessageFilter(nothing, max_size=105), message).accepted
+
+
 # --- coroutines --------------------------------------------------------------------------
 
 
