@@ -26,7 +26,7 @@ HEADER = "X-Client"
 # Postfix does not send client_connections unless asked. (Sendmail sends what it is configured to,
 # and these names are known there, too.)
 MACROS = {
-    mp.Stage.CONNECT: (b"j", b"v", b"{client_connections}"),
+    mp.Stage.CONNECT: (b"j", b"{client_connections}"),
     mp.Stage.MAIL: (b"{auth_authen}", b"{tls_version}"),
 }
 

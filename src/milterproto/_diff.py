@@ -58,6 +58,7 @@ def diff(
 
     Raises LocalProtocolError, which names the attribute of the message, for what edits can't say.
     """
+    _check_types(after)
     if after.client != before.client:
         raise LocalProtocolError("client: no edit changes who has sent the message")
     writer = _HeaderWriter(dialect, leading_space=leading_space, strict=strict)
@@ -90,6 +91,28 @@ def expressible(
     except LocalProtocolError:
         return False
     return True
+
+
+def _check_types(message: Message) -> None:
+    """Text is bytes, but a str is soon written."""
+    for attribute, kind, value in _parts(message):
+        if not isinstance(value, kind):
+            raise LocalProtocolError(f"{attribute}: {value!r} is no {kind.__name__}")
+
+
+def _parts(message: Message) -> Iterator[tuple[str, type, object]]:
+    yield "sender", bytes, message.sender
+    yield "body", bytes, message.body
+    for parameter in message.sender_parameters:
+        yield "sender_parameters", bytes, parameter
+    for recipient in message.recipients:
+        yield "recipients", Recipient, recipient
+        for text in (recipient.address, *recipient.parameters):
+            yield "recipients", bytes, text
+    for field in message.headers:
+        yield "headers", Field, field
+        yield "headers", bytes, field.name
+        yield "headers", bytes, field.raw
 
 
 _ATTRIBUTES: Final[dict[type[Edit], str]] = {
@@ -240,8 +263,6 @@ def _by_name(
     before: Sequence[Field], after: Sequence[Field], name: Callable[[Field], bytes]
 ) -> Matches:
     """Pairs of fields of the same name, in order."""
-    if not (before and after):
-        return []
     return matches([name(field) for field in before], [name(field) for field in after])
 
 

@@ -29,7 +29,9 @@ Answers = dict[type[Any], Any]
 
 def answering(answers: Answers, wants: mp.Wants = ALL) -> EventFilter:
     """A filter that gives one answer to each kind of event."""
-    return EventFilter(lambda _conn: lambda event: answers.get(type(event)), wants)
+    return EventFilter(
+        lambda _conn: lambda event: answers.get(type(event)), wants, allow_shutdown=True
+    )
 
 
 def played(
@@ -72,6 +74,13 @@ def test_a_message_of_postfix() -> None:
     assert kinds(mta) == [*WHOLE, "Abort", "Quit"]
     with_macros = kinds(mta, macros=True)
     assert with_macros[1::2][:12] == [f"D{code}" for code in "CHMRRTLLNBE"] + ["Abort"]
+
+
+def test_the_queue_id_of_postfix() -> None:
+    """Is not there before a recipient has been taken."""
+    result, _ = played({})
+    told = [event for _, event in result.transcript if isinstance(event, mp.Macros)]
+    assert [b"i" in one.values for one in told] == [False] * 4 + [True] * 7
 
 
 def test_a_message_of_sendmail() -> None:
