@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import resource
 import socket
+from collections.abc import Sequence
 from typing import Final
 
-from adapters._listen import listen
+from adapters._listen import inherited, listen
 
 # Open files for what is no client: the database, the listening sockets, the metrics, Python's own.
 RESERVE: Final = 100
@@ -18,6 +19,14 @@ def listen_at(address: str, *, mode: int) -> socket.socket:
         return listen(address, mode=mode)
     except (OSError, UnicodeError) as error:
         raise OSError(f"{address}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def listeners(addresses: Sequence[str], *, mode: int) -> list[socket.socket]:
+    """One for each address; for none, those that systemd has opened."""
+    opened = [listen_at(one, mode=mode) for one in addresses] or inherited()
+    if not opened:
+        raise ValueError("nowhere to listen: give --listen, or let systemd open a socket")
+    return opened
 
 
 def room_for(connections: int) -> int:

@@ -29,7 +29,7 @@ import dovecotauth as da
 from mailfront._options import mode, number
 from mailfront._passwords import Passwords
 from mailfront._sasl import MECHANISMS, Conversation, Denied, Granted
-from mailfront._sockets import listen_at, room_for
+from mailfront._sockets import listeners, room_for
 from mailfront.userdb import DEFAULT_DATABASE, UserDB
 
 logger = logging.getLogger("auth_daemon")
@@ -191,9 +191,9 @@ async def serve(options: Options) -> None:
     )
     look = asyncio.create_task(look_for_site_key(passwords))
     try:
-        listeners = [listen_at(address, mode=options.mode) for address in options.listen]
+        sockets = listeners(options.listen, mode=options.mode)
         limits = attrs.evolve(LIMITS, connections=room_for(LIMITS.connections))
-        await Server(service, limits).run(*listeners)
+        await Server(service, limits).run(*sockets)
     finally:
         look.cancel()
         passwords.close()
@@ -216,7 +216,7 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--database", default=DEFAULT_DATABASE, metavar="URL", help="%(default)s")
-    add("--listen", action="append", required=True, metavar="ADDRESS", help="unix:/path, inet:...")
+    add("--listen", action="append", default=[], metavar="ADDRESS", help="unix:/path, inet:...")
     add("--mode", type=mode, default=0o660, help="permissions of a unix socket, octal: 660")
     add(
         "--profile",

@@ -34,7 +34,7 @@ import nginxauth as na
 from mailfront._addresses import names_of
 from mailfront._options import address, mode, number, pair
 from mailfront._passwords import Passwords, first_line
-from mailfront._sockets import listen_at, room_for
+from mailfront._sockets import listeners, room_for
 from mailfront.userdb import DEFAULT_DATABASE, Plan, UserDB
 
 logger = logging.getLogger("nginx_daemon")
@@ -141,9 +141,9 @@ async def serve(options: argparse.Namespace) -> None:
     passwords = Passwords(users, workers=options.workers)
     front = Front(users, passwords, routes, secret=secret)
     try:
-        listeners = [listen_at(one, mode=options.mode) for one in options.listen]
+        sockets = listeners(options.listen, mode=options.mode)
         limits = attrs.evolve(LIMITS, connections=room_for(LIMITS.connections))
-        await Server(auth_http(front.answer), limits).run(*listeners)
+        await Server(auth_http(front.answer), limits).run(*sockets)
     finally:
         passwords.close()
         await users.close()
@@ -157,7 +157,7 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--database", default=DEFAULT_DATABASE, metavar="URL", help="%(default)s")
-    add("--listen", action="append", required=True, metavar="ADDRESS", help="inet:..., unix:/path")
+    add("--listen", action="append", default=[], metavar="ADDRESS", help="inet:..., unix:/path")
     add("--mode", type=mode, default=0o660, help="permissions of a unix socket, octal: 660")
     add("--route", type=pair(Plan, address), action="append", default=[], metavar="PLAN=IP:PORT")
     add("--secret-file", type=Path, metavar="FILE", help="has what nginx sends as X-Auth-Key")

@@ -81,16 +81,30 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Daemon:
     """The daemon as a program; it has to stop in order and to log no password."""
 
-    def __init__(self, path: Path, url: str, *options: str, files: int = 0, also: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        url: str,
+        *options: str,
+        files: int = 0,
+        also: str = "",
+        by: Path | None = None,
+    ) -> None:
         self.path = path
-        command = [sys.executable, "-W", "error", str(EXAMPLE), "--listen", f"unix:{path}"]
+        command = [sys.executable, "-W", "error", str(EXAMPLE)]
+        ready = "listening on"
+        if by is None:
+            command += ["--listen", f"unix:{path}"]
+        else:
+            command = [str(by), "--listen", str(path), *command]
+            ready = "Listening on"
         if files:
             command = ["sh", "-c", f'ulimit -Sn {files} && exec "$@"', "sh", *command]
         self._process = subprocess.Popen(
             [*command, "--database", url, *options], stderr=subprocess.PIPE, text=True
         )
         assert self._process.stderr is not None
-        wanted = {"listening on", also}  # in either order
+        wanted = {ready, also}  # in either order
         while wanted - {""}:
             line = self._process.stderr.readline()
             assert line, wanted
@@ -521,16 +535,36 @@ def test_names_are_those_of_the_database(name: str, known: str | None) -> None:
     assert [call.args for call in users.user.call_args_list] == ([(known,)] if known else [])
 
 
-def test_what_it_can_not_listen_on_is_a_line() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--listen", "nonsense"), "can't start: 'nonsense' is not unix:/path"),
+        ((), "can't start: nowhere to listen: give --listen"),
+        (("--workers", "0"), "'0' is no number from 1"),
+        (("--mode", "9"), "'9' is no octal number"),
+    ],
+)
+def test_what_it_can_not_take_is_a_line(arguments: tuple[str, ...], complaint: str) -> None:
     """And no traceback."""
     done = subprocess.run(
-        [sys.executable, EXAMPLE, "--listen", "nonsense"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, EXAMPLE, *arguments], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("can't start: 'nonsense' is not unix:/path")
+    assert done.returncode != 0
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.interop
+def test_a_socket_from_systemd(
+    database: str, tmp_path: Path, require_program: Callable[[str, str], Path]
+) -> None:
+    """It is there before the daemon is, and what is said to it then is not lost."""
+    activate = require_program("systemd-socket-activate", "systemd")
+    daemon = Daemon(tmp_path / "auth", database, by=activate)
+    asker = Asker(daemon.path)
+    assert asker.ask(plain(1)) == granted()
+    asker.socket.close()
+    daemon.stop()
 
 
 def test_who_is_not_there_takes_as_long(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
