@@ -148,4 +148,5 @@ def test_append_insert_delete() -> None:
     assert headers.delete(b"x-a") == 2
     assert headers.delete("x-a") == 0
     assert [field.name for field in headers] == [b"X-Y", b"Subject", b"X-Z"]
+    assert headers.delete("SUBJECT") == 1
     assert copy == three()
