@@ -41,7 +41,7 @@ class Asker:
     _numbers = itertools.count()
 
     def __init__(self, path: Path) -> None:
-        self._address = b"2001:db8::%x" % next(self._numbers)
+        self._address = b"2001:db8:0:%x::1" % next(self._numbers)
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(str(path))
