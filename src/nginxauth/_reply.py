@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ._address import is_address
 from ._errors import LocalProtocolError
 from ._events import (
     APOP,
@@ -205,13 +206,18 @@ def _credential(field: str, value: object) -> bytes:
 def _address(value: object) -> bytes:
     text = _bytes("Allow.server", value)
     try:
-        is_address = b"%" not in text and bool(ipaddress.ip_address(text.decode("ascii")).version)
+        good = b"%" not in text and bool(ipaddress.ip_address(text.decode("ascii")).version)
     except ValueError:
-        is_address = False
-    if not is_address:
+        good = False
+    if not good:
         raise LocalProtocolError(
             "Allow.server has to be an IP address, without brackets, zone or port: nginx "
             "resolves no names"
+        )
+    if not is_address(text):
+        raise LocalProtocolError(
+            "Allow.server is an address that nginx does not take: 255.255.255.255, or a :: for "
+            "the last group alone, where 0 will do"
         )
     return text
 

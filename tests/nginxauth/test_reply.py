@@ -2,7 +2,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import nginxauth as ng
@@ -125,6 +125,44 @@ def test_addresses(server: bytes) -> None:
 def test_what_is_no_address(server: Any) -> None:
     """nginx resolves nothing."""
     assert "Allow.server" in refused(attrs.evolve(BACKEND, server=server))
+
+
+@pytest.mark.parametrize(
+    "server",
+    [b"255.255.255.255", b"::ffff:255.255.255.255", b"1:2:3:4:5:6:7::", b"1:2:3:4:5:6:7::%1"],
+)
+def test_addresses_that_nginx_does_not_take(server: bytes) -> None:
+    """However good they look to others."""
+    assert "Allow.server" in refused(attrs.evolve(BACKEND, server=server))
+
+
+servers = st.one_of(
+    st.ip_addresses().flatmap(
+        lambda address: st.sampled_from([str(address), address.exploded]).map(str.encode)
+    ),
+    # Nearly one.
+    st.lists(st.sampled_from([b"", b"1", b"0af", b"1.2.3.4", b"255.255.255.255"]), max_size=9).map(
+        b":".join
+    ),
+    st.lists(st.sampled_from([b"", b"0", b"255", b"256", b"00"]), max_size=5).map(b".".join),
+    st.text("0127.:afg%", max_size=24).map(str.encode),
+)
+
+
+@given(servers, requests)
+@example(b"1:2:3:4:5:6:7::", REQUEST)
+@example(b"255.255.255.255", REQUEST)
+def test_where_we_send_him_is_where_nginx_goes(server: bytes, request: ng.AuthRequest) -> None:
+    """By the rules of our client's side, which are nginx's: any address that we let pass."""
+    reply = ng.Allow(server, 25, None, b"x")
+    try:
+        headers = ng.reply_headers(reply, request)
+    except ng.LocalProtocolError:
+        return
+    conn = ng.ClientConnection()
+    conn.send(attrs.evolve(REQUEST, protocol=request.protocol))
+    conn.receive_data(STATUS + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n")
+    assert conn.next_event() == reply
 
 
 @pytest.mark.parametrize("port", [1, 65535], ids=repr)
