@@ -365,6 +365,36 @@ def test_a_challenge_that_is_not_bytes() -> None:
     assert refused(ng.Deny(b"no", challenge="{}")) == "Deny.challenge has to be bytes"  # type: ignore[arg-type]
 
 
+class Sly(bytes):
+    """Says of itself what one wants to hear."""
+
+    def strip(self, _chars: object = None) -> "Sly":
+        return self
+
+    def __eq__(self, _other: object) -> bool:
+        return False
+
+    __hash__ = bytes.__hash__
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        ng.Deny(Sly(b"OK")),
+        ng.Deny(b"no", Sly(b"451")),
+        ng.Deny(b"no", challenge=Sly(b"{}")),
+        ng.Allow(Sly(b"::1"), 25),
+        ng.Allow(b"::1", 25, Sly(b"ann ")),
+        ng.Allow(b"::1", 25, None, Sly(b" x")),
+    ],
+    ids=repr,
+)
+def test_what_is_nearly_bytes(reply: ng.Reply) -> None:
+    """Is not trusted to be what it says."""
+    request = attrs.evolve(REQUEST, method=ng.XOAUTH2)
+    assert refused(reply, request).endswith(" has to be bytes")
+
+
 # --- Wait
 
 
