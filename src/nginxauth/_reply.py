@@ -68,8 +68,9 @@ def reply_headers(
     head, for the 1024 that nginx reads.
 
     A `Deny.wait` is left out, so that nginx closes, where the client's attempts have reached
-    ``max_attempts``, and where the request has a salt: having sent it, nginx has no password any
-    more, but up to 1.29.6 still its length, and the next attempt may crash it (CVE-2026-27651).
+    ``max_attempts`` or are not told, and where the request has a salt: having sent it, nginx has
+    no password any more, but up to 1.29.6 still its length, and the next attempt may crash it
+    (CVE-2026-27651).
 
     Raises LocalProtocolError, which names the field, for a reply that nginx would refuse or
     take for another. No text of it shows a secret.
@@ -83,6 +84,8 @@ def reply_headers(
         )
     if type(reserve) is not int or reserve < 0:
         raise LocalProtocolError("reserve has to be a number of bytes")
+    if type(max_attempts) is not int:
+        raise LocalProtocolError("max_attempts has to be a number")
     headers = encode(reply, request, max_attempts)
     size = len(STATUS) + sum(len(name) + len(value) + 4 for name, value in headers) + 2 + reserve
     if size > MAX_REPLY:
@@ -148,7 +151,12 @@ def _deny(reply: Deny, request: _Request, max_attempts: int) -> Headers:
 def _may_wait(request: _Request, max_attempts: int) -> bool:
     if isinstance(request, Malformed):
         return False  # who knows which attempt it is
-    return not request.salt and request.attempt < max_attempts
+    return not _has_digest(request) and 0 < request.attempt < max_attempts
+
+
+def _has_digest(request: AuthRequest) -> bool:
+    """Whether nginx has forgotten it. A request of one's own may lack its salt."""
+    return bool(request.salt) or request.method in (APOP, CRAM_MD5)
 
 
 def _in_words(message: bytes, code: bytes, words: Mapping[bytes, bytes]) -> bytes:
@@ -169,10 +177,10 @@ def _challenge(reply: Deny, request: _Request) -> Headers:
 def _wait(reply: Wait, request: _Request, _max_attempts: int) -> Headers:
     if isinstance(request, Malformed):
         raise LocalProtocolError("Wait(...) can't be the reply to Malformed(...)")
-    if request.salt:
+    if _has_digest(request):
         raise LocalProtocolError(
-            "Wait(...) can't be the reply to a request with a salt: nginx would ask again without "
-            "the digest, or crash"
+            "Wait(...) can't be the reply to a request with a salt, or to APOP and CRAM-MD5: nginx "
+            "would ask again without the digest, or crash"
         )
     return (
         (b"Auth-Status", b"WAIT"),

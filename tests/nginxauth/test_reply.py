@@ -331,11 +331,25 @@ def test_a_wait_ends_after_some_attempts(attempt: int, waits: bool) -> None:
     assert (b"Auth-Wait", b"3") in headers
 
 
+def test_no_wait_where_no_attempts_are_counted() -> None:
+    """It would never end."""
+    request = attrs.evolve(REQUEST, attempt=0)
+    assert ng.reply_headers(ng.Deny(b"no", wait=3), request) == ((b"Auth-Status", b"no"),)
+
+
 @pytest.mark.parametrize("method", [ng.APOP, ng.CRAM_MD5, ng.EXTERNAL, ng.NONE])
 def test_no_wait_where_nginx_would_crash(method: bytes) -> None:
     """CVE-2026-27651: with a salt; nginx sends one with other methods, too."""
     request = attrs.evolve(CRAM, method=method)
     assert ng.reply_headers(ng.Deny(b"no", wait=3), request) == ((b"Auth-Status", b"no"),)
+
+
+@pytest.mark.parametrize("method", [ng.APOP, ng.CRAM_MD5])
+def test_no_wait_after_a_digest_without_its_salt(method: bytes) -> None:
+    """Which only a request of one's own can be."""
+    request = attrs.evolve(REQUEST, method=method)
+    assert ng.reply_headers(ng.Deny(b"no", wait=3), request) == ((b"Auth-Status", b"no"),)
+    assert "APOP and CRAM-MD5" in refused(ng.Wait(3), request)
 
 
 @pytest.mark.parametrize("wait", [-1, 301, 1.5, "3", None, True], ids=repr)
@@ -451,6 +465,14 @@ def test_what_is_no_request(request_: Any) -> None:
 def test_what_can_not_be_reserved(reserve: Any) -> None:
     """Whole bytes."""
     assert "reserve has to be" in refused(NO, reserve=reserve)
+
+
+@pytest.mark.parametrize("attempts", [None, "20", 1.0], ids=repr)
+@pytest.mark.parametrize("reply", [NO, BACKEND], ids=repr)
+def test_attempts_that_are_no_number(attempts: Any, reply: ng.Reply) -> None:
+    """Told whether or not they matter."""
+    with pytest.raises(ng.LocalProtocolError, match="max_attempts has to be a number"):
+        ng.reply_headers(reply, REQUEST, max_attempts=attempts)
 
 
 @pytest.mark.parametrize("reserve", [0, 100])
