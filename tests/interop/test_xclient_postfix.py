@@ -21,6 +21,7 @@ import milterproto as mp
 from nginxauth import xclient as xc
 from tests.docs.test_xclient_page import rows
 from tests.examples.adapter_hosts import ASYNCIO
+from tests.nginxauth.test_xclient_receiver import REVERSE_NAMES
 from tests.nginxauth.xclient_strategies import xclients
 
 from ._postfix import PATIENCE
@@ -199,6 +200,19 @@ def test_helo_and_proto_count_if_there_is_no_ehlo(bed: Bed) -> None:
     received = b" ".join(bed.delivery().values(b"Received")[0].split())
     assert received.startswith(b"from helo.example (a.example [192.0.2.1])")
     assert b" with ESMTPA id " in received
+
+
+def test_the_reverse_name(bed: Bed) -> None:
+    """What our receiver makes of commands that tell it or do not; it differs in the last."""
+    order = ([b"REVERSE_NAME=b.example NAME=a.example"], b"a.example")
+    with filtering(bed) as sessions:
+        for commands, expected in (*REVERSE_NAMES, order):
+            with bed.client("other-xclient", helo=b"") as client:
+                for command in commands:
+                    client.must(b"220", b"XCLIENT " + command)
+                client.quit()
+            macros = of(sessions[-1], mp.Connect)[1]
+            assert macros[b"{client_ptr}"] == text_of(expected, b"unknown"), commands
 
 
 @pytest.mark.parametrize(
