@@ -240,6 +240,21 @@ def test_every_login_arrives(bed: Bed, login: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("service", "code"), [("xclient-login", b"554"), ("xclient-login-sasl", b"250")]
+)
+def test_a_login_lets_him_relay_where_sasl_is_on(bed: Bed, service: str, code: bytes) -> None:
+    """Without it Postfix takes LOGIN, and tells it to filters, but permits nobody for it."""
+    client, offer = connect(bed, service)
+    with client:
+        command = xc.XClient(name=xc.UNAVAILABLE, addr=b"192.0.2.1", login=b"ann")
+        tell(client, xc.plan(command, offer))
+        client.must(b"250", b"EHLO client.test")
+        client.must(b"250", b"MAIL FROM:<a@example.test>")
+        client.must(code, b"RCPT TO:<b@elsewhere.test>")
+        client.quit()
+
+
 def test_what_is_not_encoded_swallows_what_follows(bed: Bed) -> None:
     """Why three characters more are encoded than xtext asks for: nginx sends them as they are."""
     for login in (b'"ann', b"ann\\", b"<ann"):
