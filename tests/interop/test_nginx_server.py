@@ -667,7 +667,29 @@ def test_every_adapter(nginx_program: Path, backends: Mapping[bytes, Backend], h
             assert log_in(nginx, protocol, way, b"wrong") == REFUSED[protocol]
 
 
-# --- the web applications of the manual
+# --- what the manual has
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "nginx_web_app.md"
+
+
+def test_the_manuals_nginx_conf(nginx_program: Path, tmp_path: Path) -> None:
+    """Is a whole one. Its ports may be taken here, and only root may have them."""
+    (block,) = re.findall(r"```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    config = re.sub(r"listen \d+;", lambda _: f"listen 127.0.0.1:{free_port()};", block)
+    assert config.count("listen 127.0.0.1:") == 3
+    (tmp_path / "nginx.conf").write_text(config)
+    done = subprocess.run(
+        [
+            *(nginx_program, "-t", "-e", "stderr", "-c", tmp_path / "nginx.conf"),
+            *("-g", f"pid {tmp_path}/pid;"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
 
 STARLETTE: Final = """\
 import nginx_asgi, uvicorn
