@@ -81,6 +81,15 @@ class Bed:
                 **services["xclient-bare"],
                 "smtpd_relay_restrictions": "permit_inet_interfaces, reject",
             }
+            # Lets those relay who have logged in; the second has SASL itself.
+            services["xclient-login"] = {
+                **services["xclient-bare"],
+                "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+            }
+            services["xclient-login-sasl"] = {
+                **services["xclient-login"],
+                "smtpd_sasl_auth_enable": "yes",
+            }
             # Looks at the client before it greets.
             services["xclient-early"] = {
                 **services["xclient-bare"],
