@@ -112,6 +112,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _say(text: str) -> None:
+    """On a standard output of any encoding, and on one that is closed."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    print(text, flush=True)  # noqa: T201 - a command
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Ask, print, and give the exit status."""
     parser = argparse.ArgumentParser(
@@ -131,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for key in options.keys:
             status, text = asker.ask(os.fsencode(key))
-            print(f"{_shown(os.fsencode(key))}: {text}", flush=True)  # noqa: T201 - a command
+            _say(f"{_shown(os.fsencode(key))}: {text}")
             worst = max(worst, status)
     finally:
         asker.close()

@@ -298,3 +298,15 @@ def test_a_broken_reply_ends_the_connection() -> None:
     with pytest.raises(tt.RemoteProtocolError, match="not of the form '200 text'"):
         conn.next_event()
     assert conn.state is tt.State.FAILED
+
+
+@pytest.mark.parametrize("make", [tt.ServerConnection, tt.ClientConnection])
+@pytest.mark.parametrize("data", [None, "", "text", 0, []], ids=repr)
+def test_what_is_not_bytes(make: Callable[[], Any], data: Any) -> None:
+    """Is no end of file either, and changes nothing."""
+    conn = make()
+    with pytest.raises(tt.LocalProtocolError, match="has to be bytes, and not"):
+        conn.receive_data(data)
+    conn.receive_data(b"")
+    *_, last = conn.events()
+    assert last == tt.ConnectionClosed()

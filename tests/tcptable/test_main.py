@@ -1,3 +1,4 @@
+import io
 import runpy
 import socket
 import sys
@@ -124,3 +125,12 @@ def test_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SystemExit) as caught:
             runpy.run_module("tcptable", run_name="__main__")
     assert caught.value.code == 1
+
+
+def test_a_standard_output_of_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has no sign for is escaped, and the status is that of the answer."""
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "ascii"))
+    with server(lambda _: b"200 gr%C3%BCn\n") as (address, _):
+        assert main(["get", address, "k"]) == 0
+    assert said.getvalue() == b"k: found: gr\\xfcn\n"
