@@ -482,5 +482,4 @@ def test_what_is_not_bytes(make: Callable[[], Any], data: Any) -> None:
     with pytest.raises(da.LocalProtocolError, match="has to be bytes, and not"):
         conn.receive_data(data)
     conn.receive_data(b"")
-    *_, last = conn.events()
-    assert last == da.ConnectionClosed()
+    assert da.ConnectionClosed() in (conn.next_event(), conn.next_event())
