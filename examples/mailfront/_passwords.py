@@ -23,8 +23,9 @@ from mailfront._places import Places
 from mailfront._sasl import ScramInfo
 from mailfront.userdb import SCRAM_ITERATIONS, SCRAM_SALT_SIZE, User, UserDB, prepared
 
-# Seconds until a hash is begun, which takes some 50 ms: Postfix gives up after ten.
-PATIENCE: Final = 7.0
+# Seconds from the question until a hash is begun, which takes some 50 ms; the database may have
+# taken some of them. Postfix gives up after ten.
+PATIENCE: Final = 8.0
 # What scramp asks of a verifier; RFC 7677 has the number of rounds.
 LEAST_SALT: Final = 12
 
@@ -59,18 +60,18 @@ class Passwords:
         except (SQLAlchemyError, OSError) as error:
             raise TryAgainError(f"the database can't be asked: {first_line(error)}") from None
 
-    async def is_right(self, user: User | None, password: str, client: bytes) -> bool:
-        """Whether it is that user's password. TryAgainError where that can't be said."""
+    async def is_right(
+        self, user: User | None, password: str, client: bytes, *, spent: float = 0
+    ) -> bool:
+        """Whether it is that user's password. TryAgainError where that can't be said.
+
+        ``spent``: the seconds that the client has waited already.
+        """
         known = user.argon2_hash if user is not None else None
         try:
             with self._counted(client) as already:
-                await self._places.take(self.delays.failures(client) + already, PATIENCE)
-                work = asyncio.get_running_loop().run_in_executor(
-                    self._workers, self._verify, known or self._nobodys_hash, password
-                )
-                # Not when we are cancelled, but when the thread is free.
-                work.add_done_callback(self._give_place)
-                right = await asyncio.shield(work)
+                await self._places.take(self.delays.failures(client) + already, PATIENCE - spent)
+                right = await asyncio.shield(self._begin(known or self._nobodys_hash, password))
         except TimeoutError:
             raise TryAgainError("too many passwords to check") from None
         except (argon2.exceptions.Argon2Error, argon2.exceptions.InvalidHashError) as error:
@@ -85,7 +86,7 @@ class Passwords:
         """The verifier; for a stranger one that looks like a user's, and is always the same."""
         # First, and once, so that it takes no longer for a stranger than for a user.
         key = await self.site_key()
-        if user is not None and user.scram_stored_key:
+        if user is not None and has_verifier(user):
             return verifier_of(user)
         known = known_as(name) or name.casefold()
         digest = hmac.digest(key, known.encode(), hashlib.sha256)
@@ -104,6 +105,17 @@ class Passwords:
     def close(self) -> None:
         """Let the worker threads end."""
         self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, known: str, password: str) -> asyncio.Future[bool]:
+        """Let a thread check it. The place is given back when the thread is free."""
+        loop = asyncio.get_running_loop()
+        try:
+            work = loop.run_in_executor(self._workers, self._verify, known, password)
+        except RuntimeError:  # there can be no more threads
+            self._places.give()
+            raise TryAgainError("no thread can be started to check a password") from None
+        work.add_done_callback(self._give_place)
+        return work
 
     @contextlib.contextmanager
     def _counted(self, client: bytes) -> Iterator[int]:
@@ -135,24 +147,36 @@ class Passwords:
         return is_one
 
 
-@attrs.frozen
+@attrs.define
 class Asked:
     """What the mechanisms ask, for one client."""
 
     _passwords: Passwords
     _client: bytes
+    _since: float = 0
 
     async def user(self, name: str) -> User | None:
         """The user of that name."""
+        self._since = asyncio.get_running_loop().time()
         return await self._passwords.user(name)
 
     async def is_right(self, user: User | None, password: str) -> bool:
         """Whether it is that user's password."""
-        return await self._passwords.is_right(user, password, self._client)
+        spent = asyncio.get_running_loop().time() - self._since
+        return await self._passwords.is_right(user, password, self._client, spent=spent)
 
     async def scram_info(self, name: str, user: User | None) -> ScramInfo:
         """The verifier."""
         return await self._passwords.scram_info(name, user)
+
+
+def has_verifier(user: User) -> bool:
+    """Whether there is any of it; then it has to be whole."""
+    parts = (
+        *(user.scram_salt, user.scram_iterations),
+        *(user.scram_stored_key, user.scram_server_key),
+    )
+    return any(part is not None for part in parts)
 
 
 def verifier_of(user: User) -> ScramInfo:

@@ -125,6 +125,8 @@ def test_a_hash_that_is_none(broken: str) -> None:
         {"scram_iterations": None},
         {"scram_iterations": 1000},
         {"scram_stored_key": b"x"},
+        {"scram_stored_key": None},
+        {"scram_stored_key": b""},
         {"scram_server_key": None},
     ],
     ids=repr,
@@ -135,6 +137,39 @@ def test_a_verifier_that_is_broken(field: dict[str, Any]) -> None:
     async def test(passwords: Passwords) -> None:
         with pytest.raises(TryAgainError, match="verifier"):
             await passwords.scram_info("ann@example.test", user(**field))
+
+    run(test)
+
+
+def test_no_thread_can_be_started(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temporary failure, and the place is there for the next."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def test(passwords: Passwords) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            for _ in range(3):
+                with pytest.raises(TryAgainError, match="no thread"):
+                    await passwords.is_right(ann, "sesame", b"")
+        return await passwords.is_right(ann, "sesame", b"")
+
+    assert run(test)
+
+
+def test_what_the_database_has_taken_counts(ann: User, gate: threading.Semaphore) -> None:
+    """The place has to come within what is left."""
+
+    async def test(passwords: Passwords) -> None:
+        at_work = asyncio.create_task(passwords.is_right(ann, "x", b""))
+        await asyncio.sleep(0)
+        asked = passwords.asked_by(b"")
+        asked._since = asyncio.get_running_loop().time() - _passwords.PATIENCE
+        with pytest.raises(TryAgainError, match="too many"):
+            await asked.is_right(ann, "x")
+        gate.release()
+        assert await at_work
 
     run(test)
 
