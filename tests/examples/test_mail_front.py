@@ -104,7 +104,7 @@ LISTENS = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.arg
 def test_a_program_that_ends_at_once(program: Callable[[str], Process]) -> None:
     """What it said last is shown, for the folder with its log goes."""
     process = program("import sys; sys.exit('no way')")
-    with pytest.raises(StartError, match="does not come up. It says:\nno way"):
+    with pytest.raises(StartError, match=r"does not come up\. It says:\nno way"):
         process.start()
     assert process.log.read_text() == "no way\n"
 
