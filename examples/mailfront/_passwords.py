@@ -33,12 +33,14 @@ LEAST_SALT: Final = 12
 class Passwords:
     """The user database, for the mechanisms: what is slow is done elsewhere.
 
-    ``workers`` hash at once. Who has failed before, or asks for many, waits behind those who do
+    ``workers`` hash at once; a password whose turn does not come within ``patience`` seconds is
+    not checked. Who has failed before, or asks for many, waits behind those who do
     not, so that guessers hold up one another, and nobody who knows his password.
     """
 
-    def __init__(self, users: UserDB, *, workers: int) -> None:
+    def __init__(self, users: UserDB, *, workers: int, patience: float = PATIENCE) -> None:
         self.delays = Delays()
+        self._patience = patience
         self._users = users
         self._hasher = argon2.PasswordHasher()
         self._workers = ThreadPoolExecutor(workers)
@@ -70,7 +72,9 @@ class Passwords:
         known = user.argon2_hash if user is not None else None
         try:
             with self._counted(client) as already:
-                await self._places.take(self.delays.failures(client) + already, PATIENCE - spent)
+                await self._places.take(
+                    self.delays.failures(client) + already, self._patience - spent
+                )
                 right = await asyncio.shield(self._begin(known or self._nobodys_hash, password))
         except TimeoutError:
             raise TryAgainError("too many passwords to check") from None

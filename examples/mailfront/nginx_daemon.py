@@ -40,6 +40,7 @@ from mailfront.userdb import DEFAULT_DATABASE, Plan, UserDB
 logger = logging.getLogger("nginx_daemon")
 # nginx makes a connection for each question, and waits for its answer for a minute.
 LIMITS = Limits(connections=10_000, idle_timeout=60, grace=5)
+PATIENCE: Final = 30.0  # seconds for a password to be checked
 SECRET_HEADER: Final = b"X-Auth-Key"
 
 # nginx writes the login into XCLIENT as it is (up to 1.29.1), and Postfix takes the line apart at
@@ -138,7 +139,7 @@ async def serve(options: argparse.Namespace) -> None:
         raise ValueError(f"no --route for the plan {', '.join(missing)}")
     secret = options.secret_file.read_bytes().strip() if options.secret_file else b""
     users = UserDB.connect(options.database)
-    passwords = Passwords(users, workers=options.workers)
+    passwords = Passwords(users, workers=options.workers, patience=PATIENCE)
     front = Front(users, passwords, routes, secret=secret)
     try:
         sockets = listeners(options.listen, mode=options.mode)

@@ -31,12 +31,14 @@ def ann() -> User:
     return user()
 
 
-def run(test: Callable[[Passwords], Awaitable[Any]], workers: int = 1) -> Any:
+def run(
+    test: Callable[[Passwords], Awaitable[Any]], *, patience: float = _passwords.PATIENCE
+) -> Any:
     users = AsyncMock(spec=UserDB)
     users.site_key.return_value = b"k" * 32
 
     async def within() -> Any:
-        passwords = Passwords(users, workers=workers)
+        passwords = Passwords(users, workers=1, patience=patience)
         try:
             async with asyncio.timeout(PATIENCE):
                 return await test(passwords)
@@ -236,11 +238,8 @@ def test_who_asks_for_many_waits_behind_who_does_not(ann: User, gate: threading.
     run(test)
 
 
-def test_nobody_waits_for_long(
-    ann: User, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_waits_for_long(ann: User, gate: threading.Semaphore) -> None:
     """Then it is a temporary failure, while Postfix still listens."""
-    monkeypatch.setattr(_passwords, "PATIENCE", 0.01)
 
     async def test(passwords: Passwords) -> None:
         at_work = asyncio.create_task(passwords.is_right(ann, "x", b""))
@@ -250,7 +249,7 @@ def test_nobody_waits_for_long(
         gate.release()
         assert await at_work
 
-    run(test)
+    run(test, patience=0.01)
 
 
 def test_who_goes_away_leaves_his_thread_at_work(ann: User, gate: threading.Semaphore) -> None:
