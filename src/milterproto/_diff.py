@@ -31,7 +31,7 @@ from ._events import (
 )
 from ._headers import Field
 from ._matches import Matches, matches
-from ._message import Message, Recipient, canonical_body
+from ._message import Message, Recipient, canonical_body, check_recipients
 from ._wire import encode_response
 
 # Beyond the end of any header. Postfix adds one to it, which must not overflow 32 bits.
@@ -58,7 +58,7 @@ def diff(
 
     Raises LocalProtocolError, which names the attribute of the message, for what edits can't say.
     """
-    _check_types(after)
+    check_recipients(after.recipients)
     if after.client != before.client:
         raise LocalProtocolError("client: no edit changes who has sent the message")
     writer = _HeaderWriter(dialect, leading_space=leading_space, strict=strict)
@@ -91,28 +91,6 @@ def expressible(
     except LocalProtocolError:
         return False
     return True
-
-
-def _check_types(message: Message) -> None:
-    """Text is bytes, but a str is soon written."""
-    for attribute, kind, value in _parts(message):
-        if not isinstance(value, kind):
-            raise LocalProtocolError(f"{attribute}: {value!r} is no {kind.__name__}")
-
-
-def _parts(message: Message) -> Iterator[tuple[str, type, object]]:
-    yield "sender", bytes, message.sender
-    yield "body", bytes, message.body
-    for parameter in message.sender_parameters:
-        yield "sender_parameters", bytes, parameter
-    for recipient in message.recipients:
-        yield "recipients", Recipient, recipient
-        for text in (recipient.address, *recipient.parameters):
-            yield "recipients", bytes, text
-    for field in message.headers:
-        yield "headers", Field, field
-        yield "headers", bytes, field.name
-        yield "headers", bytes, field.raw
 
 
 _ATTRIBUTES: Final[dict[type[Edit], str]] = {

@@ -15,6 +15,23 @@ Text: TypeAlias = bytes | str
 _WHITE: Final = b" \t"
 
 
+def bytes_of(attribute: str, value: Any) -> bytes:
+    """Text is bytes, but a str is soon written."""
+    if not isinstance(value, bytes):
+        raise LocalProtocolError(f"{attribute}: {value!r} is no bytes")
+    return value
+
+
+def _header_bytes(value: Any) -> bytes:
+    return bytes_of("headers", value)
+
+
+def _field(value: Any) -> Field:
+    if not isinstance(value, Field):
+        raise LocalProtocolError(f"headers: {value!r} is no Field")
+    return value
+
+
 @final
 @attrs.frozen
 class Field:
@@ -25,8 +42,8 @@ class Field:
     line end.
     """
 
-    name: bytes
-    raw: bytes
+    name: bytes = attrs.field(converter=_header_bytes)
+    raw: bytes = attrs.field(converter=_header_bytes)
 
     @classmethod
     def of(cls, name: Text, value: Text) -> Field:
@@ -76,7 +93,9 @@ class Headers:
     __slots__ = ("_fields",)
 
     def __init__(self, fields: Iterable[Field] = ()) -> None:
-        self._fields = list(fields)
+        if not isinstance(fields, Iterable):
+            raise LocalProtocolError(f"headers: {fields!r} is no list of Field")
+        self._fields = [_field(one) for one in fields]
 
     def __len__(self) -> int:
         return len(self._fields)
@@ -88,7 +107,7 @@ class Headers:
         return self._fields[index]
 
     def __setitem__(self, index: int, field: Field) -> None:
-        self._fields[index] = field
+        self._fields[index] = _field(field)
 
     def __delitem__(self, index: int) -> None:
         del self._fields[index]

@@ -295,6 +295,7 @@ INEXPRESSIBLE: dict[str, tuple[Callable[[Any], object], str]] = {
     "sender NUL": (lambda m: m.change_sender(b"<\0>"), "sender: address has control"),
     "size": (lambda m: setattr(m, "sender_parameters", (b"SIZE=1",)), "sender_parameters: "),
     "no reason": (lambda m: m.quarantine(b""), "quarantined: a quarantine needs a reason"),
+    "iterator": (lambda m: m.recipients.append(iter(m.recipients)), "recipients: <"),
     "str sender": (lambda m: m.change_sender("<a@b>"), "sender: '<a@b>' is no bytes"),
     "str body": (lambda m: setattr(m, "body", "text"), "body: 'text' is no bytes"),
     "str parameter": (lambda m: setattr(m, "sender_parameters", ("A",)), "sender_parameters: 'A'"),

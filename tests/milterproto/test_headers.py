@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +98,23 @@ def test_text_makes_a_field_that_can_be_sent_or_none(name: bytes, value: str) ->
     assert field.raw.isascii()
     for line in field.raw.split(b"\n")[1:]:
         assert line[:1] in (b" ", b"\t")
+
+
+@pytest.mark.parametrize("wrong", [None, "a: b", b"a: b", ("a", "b")], ids=repr)
+def test_what_is_no_field(wrong: Any) -> None:
+    """Is said where it is written."""
+    headers = three()
+    with pytest.raises(mp.LocalProtocolError, match=r"^headers: .* is no Field"):
+        headers[0] = wrong
+    with pytest.raises(mp.LocalProtocolError, match=r"^headers: .* is no Field"):
+        Headers([wrong])
+    with pytest.raises(mp.LocalProtocolError, match=r"^headers: .* is no (Field|list)"):
+        Headers(wrong)
+    with pytest.raises(mp.LocalProtocolError, match=r"^headers: .* is no bytes"):
+        Field(b"a", "a")
+    with pytest.raises(mp.LocalProtocolError, match=r"^headers: 'a' is no bytes"):
+        Field("a", b"a")
+    assert headers == three()
 
 
 def test_look_ups() -> None:
