@@ -31,7 +31,13 @@ from ._events import (
 )
 from ._headers import Field
 from ._matches import Matches, matches
-from ._message import Message, Recipient, canonical_body, check_recipients
+from ._message import (
+    Message,
+    Recipient,
+    canonical_body,
+    check_recipients,
+    without_brackets,
+)
 from ._wire import encode_response
 
 # Beyond the end of any header. Postfix adds one to it, which must not overflow 32 bits.
@@ -262,8 +268,8 @@ def _recipients(before: Message, after: Message, dialect: Dialect | None) -> lis
     for mailbox in {**old, **new}:
         had, wanted = old.get(mailbox, {}), new.get(mailbox, {})
         if not had.keys() <= wanted.keys():
-            # All of that address go, with whatever parameters.
-            deletions.append(DeleteRecipient(next(iter(had.values())).address))
+            # All of that address go, with whatever parameters. Postfix knows no routes here.
+            deletions.append(DeleteRecipient(_without_route(next(iter(had.values())))))
             had = {}
         additions += [
             AddRecipient(one.address, parameters)
@@ -285,6 +291,12 @@ def _recipients(before: Message, after: Message, dialect: Dialect | None) -> lis
                 "of them for one"
             )
     return [*deletions, *additions]
+
+
+def _without_route(recipient: Recipient) -> bytes:
+    if recipient.mailbox in (recipient.address, without_brackets(recipient.address)):
+        return recipient.address
+    return b"<%b>" % recipient.mailbox
 
 
 def _grouped(recipients: Sequence[Recipient]) -> dict[bytes, dict[tuple[bytes, ...], Recipient]]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _LINE_END: Final = re.compile(rb"\r?\n")
 _HEAD: Final = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*")
+# RFC 5321, 4.1.2 (A-d-l): obsolete, to be ignored, and still taken by all.
+_DOMAIN: Final = rb"@(?:\[[^\]]*\]|[^][@:,\s]+)"
+_ROUTE: Final = re.compile(rb"%b(?:,%b)*:" % (_DOMAIN, _DOMAIN))
 _FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)\n")
 
 
@@ -99,7 +102,7 @@ class Recipient:
 
     @property
     def mailbox(self) -> bytes:
-        """The address without its angle brackets."""
+        """The address without its angle brackets, and without a source route before it."""
         return mailbox(self.address)
 
 
@@ -216,7 +219,14 @@ class Message:
 
 
 def mailbox(address: bytes) -> bytes:
-    """An address of the envelope without its angle brackets."""
+    """An address of the envelope without its angle brackets, and without a source route."""
+    bare = without_brackets(address)
+    route = _ROUTE.match(bare)
+    return bare[route.end() :] if route else bare
+
+
+def without_brackets(address: bytes) -> bytes:
+    """An address of the envelope, all of it."""
     if address[:1] == b"<" and address[-1:] == b">":
         return address[1:-1]
     return address

@@ -264,6 +264,27 @@ def test_parameters() -> None:
     )
 
 
+def test_a_recipient_with_a_source_route() -> None:
+    """Postfix keeps it without the route, and ignores a deletion that names it."""
+    before = Message(recipients=[Recipient(b"<@r.test,@[::1]:b@y>"), Recipient(b"<c@y>")])
+    after = before.copy()
+    assert after.remove_recipient(b"b@Y")
+    assert diff(before, after) == [mp.DeleteRecipient(b"<b@y>")]
+    after.add_recipient(b"<b@y>")
+    assert diff(before, after) == []
+    bare = Message(recipients=[Recipient(b"@r.test:b@y")])
+    assert diff(bare, Message()) == [mp.DeleteRecipient(b"<b@y>")]
+
+
+def test_two_that_differ_in_quotes_are_one_to_postfix() -> None:
+    """So that neither goes alone."""
+    before = Message(recipients=[Recipient(b"<b@y>"), Recipient(b'<"b"@y>')])
+    after = Message(recipients=[Recipient(b"<b@y>")])
+    with pytest.raises(mp.LocalProtocolError, match=r"^recipients: Postfix"):
+        diff(before, after, POSTFIX)
+    assert diff(before, after, SENDMAIL) == [mp.DeleteRecipient(b'<"b"@y>')]
+
+
 def test_only_the_parameters_that_change() -> None:
     """Postfix knows two, and complains of the others."""
     before = Message(b"<a@x>", sender_parameters=(b"SIZE=9", b"RET=HDRS"))

@@ -102,6 +102,26 @@ def test_recipients() -> None:
     assert Recipient(b"<a@b").mailbox == b"<a@b"
 
 
+@pytest.mark.parametrize(
+    ("address", "mailbox"),
+    [
+        (b"<@r.test:b@y.test>", b"b@y.test"),
+        (b"@r.test,@[IPv6:::1]:b@y.test", b"b@y.test"),
+        (b'<@r.test:"@q:b"@y.test>', b'"@q:b"@y.test'),
+        (b"<@r.test>", b"@r.test"),
+        (b'<"@r.test:b"@y.test>', b'"@r.test:b"@y.test'),
+    ],
+)
+def test_source_routes(address: bytes, mailbox: bytes) -> None:
+    """Who sends to a mailbox may write a way there before it; it is the same mailbox."""
+    recipient = Recipient(address)
+    assert recipient.mailbox == mailbox
+    message = Message(recipients=[recipient])
+    message.add_recipient(b"<" + mailbox + b">")
+    assert message.recipients == [recipient]
+    assert message.remove_recipient(mailbox)
+
+
 def test_what_can_be_iterated_over_is_a_list() -> None:
     """An iterator can be read once only, and would seem empty to all who look after that."""
     message = parsed()
