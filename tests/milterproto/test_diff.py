@@ -199,6 +199,17 @@ def test_another_spelling_of_a_name() -> None:
     assert edits(change) == edits(change, SENDMAIL) == again
 
 
+def test_more_edits_than_postfix_takes() -> None:
+    """They would be its end."""
+    before = Message(headers=Headers([Field(b"X", b" 1")] * 1001))
+    after = Message(headers=Headers([Field(b"X", b" 1")]))
+    assert len(diff(before, after)) == 1000
+    for dialect in (None, POSTFIX):
+        with pytest.raises(mp.LocalProtocolError, match=r"^headers: 1001 changes are more than"):
+            diff(before, Message(), dialect)
+    assert len(diff(before, Message(), SENDMAIL)) == 1001
+
+
 def test_folding() -> None:
     """Is no difference, unless somebody says so."""
 
