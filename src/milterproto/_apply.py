@@ -22,7 +22,7 @@ from ._events import (
     ReplaceBody,
 )
 from ._headers import Field, Headers
-from ._message import Message, Recipient, canonical_body, mailbox
+from ._message import Message, Recipient, canonical_body, mailbox, without_brackets
 from ._wire import HEADER_NAME
 
 
@@ -387,10 +387,23 @@ class _PostfixRecipients:
             self.shown.append(recipient)
 
     def delete(self, address: bytes) -> None:
-        gone = mailbox(address)
+        # Postfix has the recipients without their routes, but takes a filter by its word.
+        gone = _unquoted(without_brackets(address))
         # Forgets those in another case, too, though they stay.
-        self._known -= {_identity(one) for one in self.shown if one.mailbox.lower() == gone.lower()}
-        self.shown = [one for one in self.shown if one.mailbox != gone]
+        self._known -= {
+            _identity(one) for one in self.shown if _unquoted(one.mailbox).lower() == gone.lower()
+        }
+        self.shown = [one for one in self.shown if _unquoted(one.mailbox) != gone]
+
+
+# The local part of an address, if it is quoted or has a quoted character.
+_QUOTING: Final = re.compile(rb'\\(.)|"', re.DOTALL)
+
+
+def _unquoted(address: bytes) -> bytes:
+    """How Postfix keeps an address: ``"b"@x`` is ``b@x``."""
+    local, at, domain = address.rpartition(b"@")
+    return _QUOTING.sub(rb"\1", local) + at + domain
 
 
 def _identity(recipient: Recipient, orcpt: bytes = b"") -> tuple[object, ...]:
@@ -398,7 +411,7 @@ def _identity(recipient: Recipient, orcpt: bytes = b"") -> tuple[object, ...]:
     values = {_key(one): one.partition(b"=")[2].lower() for one in recipient.parameters}
     notify = frozenset(values.get(b"NOTIFY", b"").split(b","))
     original = _ESCAPED.sub(_unescaped, values.get(b"ORCPT", orcpt)).lower()
-    return recipient.mailbox.lower(), notify, original
+    return _unquoted(recipient.mailbox).lower(), notify, original
 
 
 class _SendmailRecipients:

@@ -235,6 +235,23 @@ def test_recipients(dialect: Dialect) -> None:
     assert recipients(mp.DeleteRecipient(b"<d@y>"), dialect=dialect) == [B, C]
 
 
+def test_how_postfix_keeps_addresses() -> None:
+    """Without route and quotes; a deletion's route stays, so that it meets nobody."""
+    written = [b"<@r.test:b@y>", b'<"b c"@y>', b'"\\b"@y']
+    message = Message(recipients=[Recipient(one) for one in written])
+
+    def left(address: bytes) -> list[bytes]:
+        after = apply(message, [mp.DeleteRecipient(address)])
+        return [one.address for one in after.recipients]
+
+    assert left(b"<@r.test:b@y>") == written
+    assert left(b"<b@y>") == written[1:2]
+    assert left(b'<"b"@y>') == written[1:2]
+    assert left(b'<"b\\ c"@y>') == [written[0], written[2]]
+    added = [mp.AddRecipient(b"d@y"), mp.AddRecipient(b'<"D"@y>'), mp.AddRecipient(b"<@r:d@y>")]
+    assert apply(Message(), added).recipients == [Recipient(b"d@y")]
+
+
 def test_one_recipient_twice() -> None:
     """Postfix tells them apart by their parameters, and what came by SMTP has an ORCPT."""
     again = mp.AddRecipient(b"<b@y>")

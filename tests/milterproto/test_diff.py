@@ -199,6 +199,17 @@ def test_another_spelling_of_a_name() -> None:
     assert edits(change) == edits(change, SENDMAIL) == again
 
 
+def test_more_edits_than_postfix_takes() -> None:
+    """They would be its end."""
+    before = Message(headers=Headers([Field(b"X", b" 1")] * 1001))
+    after = Message(headers=Headers([Field(b"X", b" 1")]))
+    assert len(diff(before, after)) == 1000
+    for dialect in (None, POSTFIX):
+        with pytest.raises(mp.LocalProtocolError, match=r"^headers: 1001 changes are more than"):
+            diff(before, Message(), dialect)
+    assert len(diff(before, Message(), SENDMAIL)) == 1001
+
+
 def test_folding() -> None:
     """Is no difference, unless somebody says so."""
 
@@ -264,6 +275,27 @@ def test_parameters() -> None:
     )
 
 
+def test_a_recipient_with_a_source_route() -> None:
+    """Postfix keeps it without the route, and ignores a deletion that names it."""
+    before = Message(recipients=[Recipient(b"<@r.test,@[::1]:b@y>"), Recipient(b"<c@y>")])
+    after = before.copy()
+    assert after.remove_recipient(b"b@Y")
+    assert diff(before, after) == [mp.DeleteRecipient(b"<b@y>")]
+    after.add_recipient(b"<b@y>")
+    assert diff(before, after) == []
+    bare = Message(recipients=[Recipient(b"@r.test:b@y")])
+    assert diff(bare, Message()) == [mp.DeleteRecipient(b"<b@y>")]
+
+
+def test_two_that_differ_in_quotes_are_one_to_postfix() -> None:
+    """So that neither goes alone."""
+    before = Message(recipients=[Recipient(b"<b@y>"), Recipient(b'<"b"@y>')])
+    after = Message(recipients=[Recipient(b"<b@y>")])
+    with pytest.raises(mp.LocalProtocolError, match=r"^recipients: Postfix"):
+        diff(before, after, POSTFIX)
+    assert diff(before, after, SENDMAIL) == [mp.DeleteRecipient(b'<"b"@y>')]
+
+
 def test_only_the_parameters_that_change() -> None:
     """Postfix knows two, and complains of the others."""
     before = Message(b"<a@x>", sender_parameters=(b"SIZE=9", b"RET=HDRS"))
@@ -295,6 +327,7 @@ INEXPRESSIBLE: dict[str, tuple[Callable[[Any], object], str]] = {
     "sender NUL": (lambda m: m.change_sender(b"<\0>"), "sender: address has control"),
     "size": (lambda m: setattr(m, "sender_parameters", (b"SIZE=1",)), "sender_parameters: "),
     "no reason": (lambda m: m.quarantine(b""), "quarantined: a quarantine needs a reason"),
+    "iterator": (lambda m: m.recipients.append(iter(m.recipients)), "recipients: <"),
     "str sender": (lambda m: m.change_sender("<a@b>"), "sender: '<a@b>' is no bytes"),
     "str body": (lambda m: setattr(m, "body", "text"), "body: 'text' is no bytes"),
     "str parameter": (lambda m: setattr(m, "sender_parameters", ("A",)), "sender_parameters: 'A'"),
