@@ -42,6 +42,7 @@ from ._events import (
 from ._flags import MIN_VERSION, Actions, Stage, Steps
 from ._macros import MacroTable
 from ._negotiation import SINCE, answer_fault, macros_fault, offer_fault, packet_limit
+from ._route import Answer, routes
 from ._state import (
     EDITS,
     SENDABLE,
@@ -64,7 +65,7 @@ from ._wire import (
 _COMMAND_CODES: Final = frozenset(COMMAND_DECODERS)
 _RESPONSE_CODES: Final = frozenset(RESPONSE_DECODERS)
 _KINDS: Final = {code[0]: kind for kind, code in COMMAND_CODES.items()}
-_WITH_MACROS: Final = frozenset(SENDABLE) - {Negotiate}
+_NO_STEPS: Final = Steps(0)
 # What may come between two messages, and ends one that is open.
 _BETWEEN: Final = (Abort, Helo, MailFrom, QuitNewConnection, Quit)
 
@@ -86,8 +87,8 @@ class _Connection:
         self._due: type[Command] | None = None
         self._offer: Negotiate | None = None
         self._answer: Negotiate | None = None
-        self._steps = Steps(0)
-        self._rows = transitions(Steps(0))
+        self._steps = _NO_STEPS
+        self._rows = transitions(_NO_STEPS)
         self._limit = MAX_PACKET
         self._eof = False
         self._close_delivered = False
@@ -144,6 +145,10 @@ class _Connection:
         return ConnectionClosed()
 
     def _out_of_data(self) -> ConnectionClosed | None:
+        if self._state is State.CLOSED:
+            return self._close()
+        if self._state is State.FAILED:
+            raise RemoteProtocolError(self._error, hint=self._hint)
         if not self._eof:
             return None
         if self._buffer:
@@ -176,6 +181,11 @@ class FilterConnection(_Connection):
         super().__init__(_COMMAND_CODES, max_payload)
         self._allow_shutdown = allow_shutdown
         self._macros = MacroTable()
+        self._routes = routes(_NO_STEPS)
+        # Where frames lead to from this state, and verdicts while a reply is due.
+        self._row = self._routes[State.OPENING]
+        self._answers: Mapping[type[Response], Answer] = {}
+        self._without_mail = False
         self._message_over = False
         self._transactions = 0
 
@@ -226,16 +236,12 @@ class FilterConnection(_Connection):
         a reply is due; but an end of file is told even then, so that slow work can be given up.
         """
         if self._due is not None:
-            if self._eof:
-                return self._close()
-            raise LocalProtocolError(
-                f"reply to {self._due.__name__}(...) before asking for the next event"
-            )
-        if self._state is State.CLOSED:
-            return self._close()
-        if self._state is State.FAILED:
-            raise RemoteProtocolError(self._error, hint=self._hint)
-        frame = self._next_frame()
+            return self._next_while_due(self._due)
+        try:
+            frame = self._buffer.next_frame()
+        except RemoteProtocolError as exc:
+            self._fail(str(exc))
+            raise
         if frame is None:
             return self._out_of_data()
         code, payload = frame
@@ -247,20 +253,35 @@ class FilterConnection(_Connection):
         if self._message_over:
             self._message_over = False
             self._macros.forget_message()
-        if type(event) is Macros and self._state is not State.OPENING:
+        route = self._row.get(code)
+        if route is not None:
+            self._macros.enter(code)
+            if route.begins_message:
+                self._transactions += 1
+            self._state = route.state
+            self._row = route.row
+            if route.answers is not None:
+                self._answers = route.answers
+                self._due = route.kind
+        elif type(event) is Macros and self._state is not State.OPENING:
             self._announce(event)
         else:
             self._place(event, code)
         return event
 
+    def _next_while_due(self, due: type[Command]) -> ConnectionClosed | None:
+        if self._eof:
+            return self._close()
+        raise LocalProtocolError(f"reply to {due.__name__}(...) before asking for the next event")
+
     def _announce(self, macros: Macros) -> None:
-        if self._ends_unseen_message(macros):
-            self._state = State.CONNECTED
+        if self._without_mail and self._ends_unseen_message(macros):
+            self._move(State.CONNECTED)
             self._macros.forget_message()
         self._macros.announce(macros)
 
     def _place(self, event: Command, code: int) -> None:
-        """Move on to the state that the event leads to."""
+        """Move on to the state that an event leads to which has no route."""
         kind = type(event)
         after = self._rows[self._state].get(kind)
         if after is None:
@@ -271,17 +292,19 @@ class FilterConnection(_Connection):
             if event.version < MIN_VERSION:
                 raise self._fail(f"the MTA offers milter version {event.version}, too old")
             self._offer = event
-        state, due = after
-        if kind in _WITH_MACROS:
-            self._macros.enter(code)
+            self._answers = {}
+            self._due = Negotiate
         elif kind is Abort:
             self._macros.forget_message()
         elif kind is QuitNewConnection:
             self._macros.forget_all()
-        if state in TRANSACTION and (kind is MailFrom or self._state not in TRANSACTION):
-            self._transactions += 1
+        elif kind is Quit:
+            self._buffer.clear()
+        self._move(after[0])
+
+    def _move(self, state: State) -> None:
         self._state = state
-        self._due = kind if due else None
+        self._row = self._routes[state]
 
     def _hint_for(self, code: int) -> TempFail | None:
         """The reply that the sender of a frame with this code waits for, if it does."""
@@ -295,13 +318,17 @@ class FilterConnection(_Connection):
         not allowed as a reply here, if its action was not negotiated, or if a field can't be
         sent.
         """
-        if self._state is State.FAILED and event == self._hint:
-            self._hint = None
-            return encode_response(event)
         due = self._due
         kind = type(event)
         if due is None:
-            raise LocalProtocolError(f"no reply is due, so {_name(event)} can't be sent")
+            return self._send_hint(event)
+        answer = self._answers.get(kind)
+        if answer is not None:
+            self._message_over = answer.ends_message
+            self._state = answer.state
+            self._row = answer.row
+            self._due = None
+            return answer.data
         if kind not in SENDABLE[due]:
             raise LocalProtocolError(f"{_name(event)} is no reply to {due.__name__}(...)")
         # First of all, for the checks below rely on fields of the right types.
@@ -321,6 +348,12 @@ class FilterConnection(_Connection):
         self._state = after
         return data
 
+    def _send_hint(self, event: Response) -> bytes:
+        if self._state is not State.FAILED or event != self._hint:
+            raise LocalProtocolError(f"no reply is due, so {_name(event)} can't be sent")
+        self._hint = None
+        return encode_response(event)
+
     def _answer_offer(self, answer: Negotiate) -> None:
         offer = cast("Negotiate", self._offer)  # can't be None: an answer is due to it
         fault = answer_fault(answer, offer) or macros_fault(answer)
@@ -328,6 +361,9 @@ class FilterConnection(_Connection):
             raise LocalProtocolError(f"this answer can't be sent: {fault}")
         self._due = None
         self._agree(answer)
+        self._without_mail = bool(answer.steps & Steps.NOMAIL)
+        self._routes = routes(answer.steps)
+        self._move(self._state)
 
     def _check_negotiated(self, event: Response, due: type[Command]) -> None:
         kind = type(event)
@@ -353,7 +389,7 @@ class FilterConnection(_Connection):
         after = VERDICTS[due][verdict]
         if after is not None:
             self._message_over = self._state in TRANSACTION and after not in TRANSACTION
-            self._state = after
+            self._move(after)
         self._due = None
 
 
@@ -407,10 +443,6 @@ class MTAConnection(_Connection):
         Raises RemoteProtocolError if the filter broke the protocol: by bytes that are no frame,
         by a response that makes no sense here, or by speaking when nothing was asked.
         """
-        if self._state is State.CLOSED:
-            return self._close()
-        if self._state is State.FAILED:
-            raise RemoteProtocolError(self._error)
         due = self._due
         if due is None:
             self._refuse_unasked()
