@@ -87,6 +87,8 @@ class FrameBuffer:
                         return None
                     if end - len(chunk) <= len(self._later[0]):
                         return code, self._join(end)
+                elif start == len(chunk) and not self._later:
+                    return None
             frame = self._assemble()
             if frame is not None or not self._later:
                 return frame

@@ -9,6 +9,7 @@ from ._events import Macros
 
 # Code bytes in the order of a session. A look-up goes from the last to the first.
 _RANK: Final = {code: rank for rank, code in enumerate(b"CHMRTLNBE")}
+_MAIL: Final = _RANK[ord("M")]
 # Postfix sends macros with each header line, body piece and unknown command, too: they hold for
 # that one event only, for every command has a rank that is lower.
 _PASSING: Final = 100
@@ -70,19 +71,15 @@ class MacroTable(Mapping[bytes, bytes]):
         So are those of earlier commands that were announced but never came, because the filter
         did not want them: both MTAs send their macros all the same.
         """
-        self._end(_ENDS[code])
-        pending = self._pending
-        if pending:
-            macros = pending.pop(code, None)
-            if pending and code in _RANK:
-                self._catch_up(_RANK[code])
-            if macros is not None:
-                self._stack.append((_HOLDS[code], macros))
-
-    def _end(self, rank: int) -> None:
-        stack = self._stack
+        rank, stack, pending = _ENDS[code], self._stack, self._pending
         while stack and stack[-1][0] >= rank:
             stack.pop()
+        if pending:
+            macros = pending.pop(code, None)
+            if pending and rank != _PASSING:
+                self._catch_up(rank)
+            if macros is not None:
+                self._stack.append((_HOLDS[code], macros))
 
     def _catch_up(self, rank: int) -> None:
         """Bring in force what is pending for commands before one of this rank; drop the rest."""
@@ -93,9 +90,11 @@ class MacroTable(Mapping[bytes, bytes]):
 
     def forget_message(self) -> None:
         """Drop what belongs to a message; connection and HELO stand."""
-        self._end(_RANK[ord("M")])
-        for code in set(self._pending) - set(b"CH"):
-            del self._pending[code]
+        stack, pending = self._stack, self._pending
+        while stack and stack[-1][0] >= _MAIL:
+            stack.pop()
+        for code in [code for code in pending if _HOLDS[code] >= _MAIL]:
+            del pending[code]
 
     def forget_all(self) -> None:
         """Drop everything: the next client is another one."""

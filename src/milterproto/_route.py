@@ -19,6 +19,7 @@ from ._events import (
     Command,
     Continue,
     Discard,
+    Macros,
     MailFrom,
     Negotiate,
     Reject,
@@ -26,7 +27,7 @@ from ._events import (
     TempFail,
 )
 from ._flags import Steps
-from ._state import SENDABLE, TRANSACTION, VERDICTS, State, transitions
+from ._state import COMMANDS, SENDABLE, TRANSACTION, VERDICTS, State, transitions
 from ._wire import COMMAND_DECODERS, encode_response
 
 Row: TypeAlias = "Mapping[int, Route]"
@@ -45,7 +46,7 @@ class Answer:
 
 
 @final
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Route:
     """What a frame does: how it is read, the state after it, and the verdicts it may have.
 
@@ -64,7 +65,9 @@ _BARE: Final = {
     kind: encode_response(kind()) for kind in (Continue, Accept, Reject, TempFail, Discard)
 }
 # The events that macros belong to. The others end something, and are looked at one by one.
-COMMON: Final = frozenset(SENDABLE) - {Negotiate}
+_COMMON: Final = frozenset(SENDABLE) - {Negotiate}
+_MACROS: Final = COMMAND_CODES[Macros][0]
+_WITH_MACROS: Final = frozenset(COMMANDS) - {State.OPENING}
 
 
 # As many as of `transitions`, and for the same reason.
@@ -74,16 +77,27 @@ def routes(steps: Steps) -> Mapping[State, Row]:
     rows: dict[State, dict[int, Route]] = {state: {} for state in State}
     for before, row in transitions(steps).items():
         for kind, (after, due) in row.items():
-            if kind in COMMON:
+            if kind in _COMMON:
                 code = COMMAND_CODES[kind][0]
                 rows[before][code] = Route(
-                    kind,
-                    COMMAND_DECODERS[code],
-                    after,
-                    after in TRANSACTION and (kind is MailFrom or before not in TRANSACTION),
-                    _answers(kind, after, rows) if due else None,
-                    rows[after],
+                    kind=kind,
+                    decode=COMMAND_DECODERS[code],
+                    state=after,
+                    begins_message=after in TRANSACTION
+                    and (kind is MailFrom or before not in TRANSACTION),
+                    answers=_answers(kind, after, rows) if due else None,
+                    row=rows[after],
                 )
+        # With NOMAIL, some macros end a message that was not seen.
+        if before in _WITH_MACROS and not (before in TRANSACTION and steps & Steps.NOMAIL):
+            rows[before][_MACROS] = Route(
+                kind=Macros,
+                decode=COMMAND_DECODERS[_MACROS],
+                state=before,
+                begins_message=False,
+                answers=None,
+                row=rows[before],
+            )
     return rows
 
 

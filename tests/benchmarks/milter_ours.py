@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import milterproto as mp
+from milterproto import EndOfMessage, Negotiate
 from tests.benchmarks import _milter_session as session
 from tests.benchmarks._milter_tasks import filter_tasks, mta_tasks
 from tests.benchmarks._side import serve
@@ -23,16 +24,16 @@ def answer(chunks: Sequence[bytes]) -> list[bytes]:
     write = written.append
     for chunk in chunks:
         conn.receive_data(chunk)
-        for event in conn.events():
+        while (event := conn.next_event()) is not None:
             if not conn.our_turn:
                 continue
             match event:
-                case mp.EndOfMessage():
+                case EndOfMessage():
                     assert conn.macros[b"i"]
                     write(conn.send(ADDED))
                     write(conn.send(CHANGED))
                     write(conn.send(CONTINUE))
-                case mp.Negotiate():
+                case Negotiate():
                     write(conn.send(ANSWER))
                 case _:
                     write(conn.send(CONTINUE))
