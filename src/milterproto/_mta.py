@@ -344,8 +344,9 @@ class _Transaction:
             self._values.has_queue_id = True
         if verdict is None or (isinstance(verdict, Continue | Skip) and kind is not EndOfMessage):
             return None
-        # An unknown command fails anyway, whatever the filter says of it.
-        if kind is Unknown and not isinstance(verdict, _GIVE_UP):
+        # An unknown command fails anyway, whatever the filter says of it; but Sendmail takes Accept
+        # for the message.
+        if kind is Unknown and not isinstance(verdict, (Accept, *_GIVE_UP)):
             return None
         return verdict, kind
 
