@@ -118,6 +118,7 @@ WRONG: list[tuple[str, dict[type, Answer], str]] = [
     ("unknown", {mp.Unknown: frame(b"a")}, "crashes Postfix's smtpd"),
     ("unknown-in-message", {mp.Unknown: b""}, "no answer to Unknown"),
     ("no-helo", {mp.MailFrom: b""}, "no answer to MailFrom"),
+    ("broken-macros", {mp.Macros: None}, "the connection is broken"),
     ("macros", {mp.Macros: frame(b"c")}, "after MailFrom: the filter sent something"),
     ("vanish", {mp.Connect: None}, "after Connect: the filter has closed"),
     ("zero-length", {str: b""}, "goes on waiting"),

@@ -245,13 +245,17 @@ def _data_again(bench: Bench) -> Findings:
     yield from bye(talk, wire)
 
 
-def _odd_macros(bench: Bench) -> Findings:
-    talk, wire = bench.greeted()
-    # No pairs; a name without its value; bytes after the last NUL; a command that none is.
-    for payload in (b"M", b"Mi\0", b"Mi\x004F2Q\0{auth_authen", b"Z{x}\0y\0", b"L", b"U", b"B"):
-        wire.sendall(_frame(b"D", payload))
-    talk.tell(*transaction(talk, bench.message))
-    yield from bye(talk, wire)
+def _macros(*payloads: bytes) -> Callable[[Bench], Findings]:
+    """Frames with such macros, and then a message."""
+
+    def play(bench: Bench) -> Findings:
+        talk, wire = bench.greeted()
+        for payload in payloads:
+            wire.sendall(_frame(b"D", payload))
+        talk.tell(*transaction(talk, bench.message))
+        yield from bye(talk, wire)
+
+    return play
 
 
 # --- what is no session ---------------------------------------------------------------------
@@ -431,9 +435,16 @@ CHECKS: Final[tuple[Check, ...]] = (
     ),
     Check(
         "macros",
-        "macros without values, in pieces, or of no command",
+        "no macros at all, macros before a header field or a piece of the body, as from Postfix",
+        "answer none of them, and keep those of any command",
+        _macros(b"M", b"M{x}\0\0", b"L", b"Li\0004F2Q\0", b"N", b"Bi\0004F2Q\0", b"U", b"E"),
+    ),
+    Check(
+        "broken-macros",
+        "a macro without a value, one without an end, and one of no command",
         "keep what can be read, and answer none of them",
-        _odd_macros,
+        _macros(b"Mi\0", b"Mi\0004F2Q\0{auth_authen", b"Z{x}\0y\0"),
+        serious=False,
     ),
     Check(
         "unknown",
