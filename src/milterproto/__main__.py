@@ -41,7 +41,8 @@ from ._shell.report import (
     session_lines,
     status_of,
 )
-from ._shell.talk import Tap
+from ._shell.stages import LATER
+from ._shell.talk import Tap, at_end
 from ._shell.transcript import FIRST_LINE, Entry, parse
 
 # Something that filters take, or have no reason not to.
@@ -67,6 +68,7 @@ def _send(options: argparse.Namespace) -> int:
             mta = MTA(wire, habits=options.habits, version=options.protocol)
             result = mta.deliver(message)
             mta.quit()
+            odd_end = _odd_end(wire)
         except (OSError, RemoteProtocolError, LocalProtocolError) as error:
             why = _why(error, options.timeout)
             if options.json:
@@ -80,7 +82,15 @@ def _send(options: argparse.Namespace) -> int:
     else:
         _say(session_lines(wire.entries))
         _say(sent_lines(message, result))
+        _say([(LATER, f"(the filter {fault})") for fault in odd_end])
     return status_of(result)
+
+
+def _odd_end(wire: Tap) -> list[str]:
+    """What is odd about how the filter ends the session; a reset is an end like another."""
+    with contextlib.suppress(ConnectionError):
+        return list(at_end(wire))
+    return []
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -193,9 +203,10 @@ async def _serve(options: argparse.Namespace, recording: Recording) -> None:
     proxy = Proxy(connect, time.monotonic, recording.write)
     server = await _start_server(proxy.connected, options.listen)
     recording.line(FIRST_LINE)
-    async with server:
-        _tell(f"recording into {options.file}; Ctrl-C ends it")
-        await stop.wait()
+    _tell(f"recording into {options.file}; Ctrl-C ends it")
+    await stop.wait()
+    # To wait for its end would be, since Python 3.12, to wait until the last MTA has gone.
+    server.close()
 
 
 async def _start_server(connected: Any, address: Address) -> asyncio.Server:

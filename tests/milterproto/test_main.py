@@ -103,7 +103,7 @@ def test_send(unix: bool, mail: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     [
         ({mp.RcptTo: frame(b"r")}, 1, "refused at RcptTo: Reject"),
         ({mp.EndOfMessage: frame(b"d")}, 1, "refused at EndOfMessage: Discard"),
-        ({mp.MailFrom: frame(b"t")}, 3, "temporary error at MailFrom: TempFail"),
+        ({mp.MailFrom: frame(b"t")}, 3, "temporary at MailFrom: TempFail"),
     ],
 )
 def test_the_status_says_what_became_of_it(
@@ -148,6 +148,33 @@ def test_sessions_that_break(
             assert found["session"][0]["event"] == "Negotiate"
         else:
             assert out.startswith("Negotiate")
+
+
+def test_odd_ends(mail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a session in which all went well."""
+    answers: dict[type, Answer] = {mp.Abort: frame(b"c")}
+    with filter_at(None, lambda: Scripted(answers)) as address:
+        assert tools.main(["send", "--to", address, mail]) == 0
+    assert "\n(the filter sends 5 bytes more than it was asked for" in capsys.readouterr().out
+
+
+def test_a_reset_is_an_end(
+    mail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Like another."""
+
+    class Resetting(Scripted):
+        def shutdown(self, _how: int, /) -> None:
+            self.resets = True
+
+        def recv(self, size: int, /) -> bytes:
+            if hasattr(self, "resets"):
+                raise ConnectionResetError("reset")
+            return super().recv(size)
+
+    monkeypatch.setattr(tools, "_open", lambda *_: Resetting())
+    assert tools.main(["send", "--to", "/x", mail]) == 0
+    assert capsys.readouterr().out.endswith("accepted\n")
 
 
 def test_a_message_that_can_not_be_sent(capsys: pytest.CaptureFixture[str], mail: str) -> None:
@@ -244,6 +271,21 @@ def test_record_and_replay(tmp_path: Path, mail: str, capsys: pytest.CaptureFixt
         assert json.loads(capsys.readouterr().out)[0]["why"] == ""
     assert tools.main(["replay", str(file), "/no/such"]) == 4
     assert "Is the filter running" in capsys.readouterr().err
+
+
+def test_the_end_of_the_recorder_does_not_wait(tmp_path: Path) -> None:
+    """For connections that are open: Postfix keeps some for minutes. They are cut."""
+    file = tmp_path / "session.jsonl"
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(filter_at(None, Scripted))
+        with recording(address, file) as to:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.settimeout(PATIENCE)
+            sock.connect(to.removeprefix("unix:"))
+            sock.sendall(mp.MTAConnection().send(mp.offer()))
+            assert sock.recv(1 << 16)
+        assert sock.recv(1 << 16) == b""
+    assert len(file.read_text().splitlines()) == 3
 
 
 def test_show(tmp_path: Path, mail: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,14 @@ class Status(enum.IntEnum):
     """No session, or not to its end: nobody there, or no milter."""
 
 
+_NAMES: Final = {
+    Status.GOOD: "accepted",
+    Status.BAD: "refused",
+    Status.LATER: "temporary",
+    Status.BROKEN: "broken",
+}
+
+
 # --- send ----------------------------------------------------------------------------------
 
 
@@ -77,19 +85,13 @@ def sent_lines(before: Message, result: Result) -> Iterator[Line]:
 
 def summary(result: Result) -> str:
     """What has become of a message, in a line."""
-    names = {
-        Status.GOOD: "accepted",
-        Status.BAD: "refused",
-        Status.LATER: "temporary error",
-        Status.BROKEN: "broken",
-    }
     status = status_of(result)
     if status is Status.GOOD and result.message is not None:
         held = result.message.quarantined
         return "accepted" if held is None else f"accepted, and held: {shown(held)}"
     if result.message is not None:
         return "refused: nobody is left to get it"
-    return f"{names[status]} at {_stage(result)}: {words(_verdict(result))}"
+    return f"{_NAMES[status]} at {_stage(result)}: {words(_verdict(result))}"
 
 
 def diff_lines(before: Message, after: Message) -> Iterator[Line]:
@@ -103,7 +105,7 @@ def sent_json(before: Message, result: Result, entries: Sequence[Entry]) -> dict
     """All of it."""
     after = result.message
     return {
-        "status": status_of(result).name.lower(),
+        "status": _NAMES[status_of(result)],
         "summary": summary(result),
         "verdict": as_json(_verdict(result)),
         "stage": _stage(result),
