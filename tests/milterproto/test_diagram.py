@@ -10,6 +10,7 @@ from hypothesis import given
 import milterproto as mp
 from milterproto._shell.diagram import diagram
 from milterproto._shell.transcript import FROM_FILTER, FROM_MTA, Entry, Recorder
+from milterproto._shell.words import words
 
 from .peers import frame
 from .test_stages import entries
@@ -79,10 +80,12 @@ def test_long_lines_end_in_time() -> None:
     """They would leave the picture."""
     assert all(len(text) <= 96 for text in texts(diagram(entries(mp.Helo(b"<" * 60), mp.offer()))))
     lists = tuple((stage, (b"{xxxxxxxxx}",) * 9) for stage in range(3))
-    answer = Recorder(1).take(
-        FROM_FILTER, mp.encode_response(mp.Negotiate(6, mp.Actions(0), mp.Steps(0), lists)), 0
-    )
-    assert any(text.endswith("…") for text in texts(diagram(answer)))
+    answered = mp.Negotiate(6, mp.Actions(0), mp.Steps(0), lists)
+    answer = Recorder(1).take(FROM_FILTER, mp.encode_response(answered), 0)
+    picture = diagram(answer)
+    assert any(text.endswith("…") for text in texts(picture))
+    (title,) = ET.fromstring(picture).iter(f"{SVG}title")
+    assert title.text == words(answered)
 
 
 @given(STREAMS)

@@ -83,11 +83,13 @@ class _Picture:
         *,
         size: int = 12,
     ) -> None:
+        shortened = escape(text)
         if len(text) > _MAX_TEXT:
-            text = f"{text[: _MAX_TEXT - 1]}…"
+            # All of it is there for whoever points at it.
+            shortened = f"{escape(text[: _MAX_TEXT - 1])}…<title>{escape(text)}</title>"
         self.parts.append(
             f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}" '
-            f'fill="{_COLOURS[style]}">{escape(text)}</text>'
+            f'fill="{_COLOURS[style]}">{shortened}</text>'
         )
 
 
