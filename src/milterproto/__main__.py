@@ -268,7 +268,9 @@ def _read(name: str) -> bytes:
 def _why(error: Exception, timeout: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {timeout:g} seconds; --timeout gives it more"
-    return str(error)
+    if isinstance(error, LocalProtocolError):
+        return str(error)
+    return f"{error}; the filter's own log may say why"
 
 
 def _say(lines: Iterable[Line]) -> None:

@@ -87,6 +87,12 @@ def test_edits_that_were_not_negotiated() -> None:
     assert text == "AddHeader(...) needs Actions.ADDHDRS, which was not negotiated"
 
 
+def test_the_largest_packet() -> None:
+    """Is not too long."""
+    last = frame(b"b", b"x" * 65535) + frame(b"a")
+    assert list(faults(session(*TO_END, mp.EndOfMessage(), last=last))) == []
+
+
 def test_macro_lists() -> None:
     """One that no MTA is against, and that does not do what it should."""
     answer = negotiated(rest=b"\0\0\0\5i\0")

@@ -30,6 +30,7 @@ from .peers import Answer, Polite, Scripted, frame
 
 MAIL = b"From: a@example.org\nSubject: hi\n\nbody\n"
 PATIENCE = 20
+LOG = "; the filter's own log may say why"
 
 
 @contextlib.contextmanager
@@ -127,8 +128,11 @@ def test_the_status_says_what_became_of_it(
     ("answers", "why"),
     [
         ({mp.Helo: b""}, "after Helo: no answer in 0.2 seconds; --timeout gives it more"),
-        ({mp.Helo: None}, "after Helo: the filter has closed the connection, and owes a reply"),
-        ({mp.Negotiate: frame(b"\x01")}, "after Negotiate: unknown code byte 0x01"),
+        (
+            {mp.Helo: None},
+            f"after Helo: the filter has closed the connection, and owes a reply{LOG}",
+        ),
+        ({mp.Negotiate: frame(b"\x01")}, f"after Negotiate: unknown code byte 0x01{LOG}"),
     ],
 )
 def test_sessions_that_break(
@@ -223,6 +227,20 @@ def test_without_rich(
     assert [line.rstrip() for line in without.splitlines()] == [
         line.rstrip() for line in with_rich.splitlines()
     ]
+
+
+def test_colours(
+    mail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, or if they are asked for."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with filter_at(None, lambda: Polite(judge)) as address:
+        assert tools.main(["send", "--to", address, mail]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b[1;31m-Subject: hi\x1b[0m" in out
+    assert "\x1b[32m+Subject: new\x1b[0m" in out
 
 
 # --- record, replay, show --------------------------------------------------------------------

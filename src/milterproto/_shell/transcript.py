@@ -177,7 +177,9 @@ def _entry(line: str, number: int) -> Entry:
         TypeError,
         ValueError,
     ) as error:
-        raise LocalProtocolError(f"line {number} of the transcript can't be read") from error
+        raise LocalProtocolError(
+            f"line {number} of the transcript can't be read: take it out"
+        ) from error
     if entry.way not in (FROM_MTA, FROM_FILTER) or len(code) > 1:
-        raise LocalProtocolError(f"line {number} of the transcript has another way, or code")
+        raise LocalProtocolError(f"line {number} of the transcript can't be read: take it out")
     return entry
