@@ -94,11 +94,12 @@ def _odd_end(wire: Tap) -> list[str]:
 
 
 def _record(options: argparse.Namespace) -> int:
-    # asyncio would put its own socket in the place of one that a filter listens on.
-    if isinstance(options.listen, str) and Path(options.listen).exists():
+    # asyncio would put its own socket in the place of one that a filter listens on. One that a
+    # dead program left behind may go.
+    if isinstance(options.listen, str) and _somebody_listens(options.listen):
         raise CannotGoOnError(
-            f"can't listen at {options.listen}: it is there already. The socket that MTAs connect "
-            "to comes first, and the filter's second. If nobody listens there, remove it"
+            f"can't listen at {options.listen}: somebody does so already. The socket that MTAs "
+            "connect to comes first, and the filter's second"
         )
     try:
         # Not for everybody to read, for it will hold mail.
@@ -253,6 +254,14 @@ def _open(address: Address, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _somebody_listens(path: str) -> bool:
+    try:
+        _open(path, 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _name(address: Address) -> str:

@@ -80,6 +80,28 @@ def test_faults(commands: tuple[mp.Command, ...], last: bytes, found: str) -> No
     assert all(part in text for part, text in zip(expected, texts, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("commands", "answer", "text"),
+    [
+        (TO_RCPT[:1], frame(b"d"), "unfiltered"),
+        (TO_RCPT, frame(b"p") + frame(b"c"), "Progress"),
+        (TO_RCPT, frame(b"y", b"450 4.07.1 x\0"), "no enhanced status code"),
+    ],
+)
+def test_one_fault_hides_no_other(
+    commands: tuple[mp.Command, ...], answer: bytes, text: str
+) -> None:
+    """The session goes on after it, and so does the search."""
+    recorder = Recorder(1)
+    found = session(*commands, last=answer)
+    for command, data in ((mp.Helo(b"x"), b"c"), (mp.Unknown(b"x"), b"a")):
+        found += recorder.take(FROM_MTA, encode_command(command), 0)
+        found += recorder.take(FROM_FILTER, frame(data), 0)
+    one, other = faults(found)
+    assert text in one
+    assert "crashes" in other
+
+
 def test_edits_that_were_not_negotiated() -> None:
     """MTAs do them all the same, but for one."""
     last = frame(b"h", b"X\0y\0") + frame(b"a")

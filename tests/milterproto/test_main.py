@@ -355,6 +355,17 @@ def test_a_socket_that_is_taken(
     assert not file.exists()
 
 
+def test_what_a_dead_program_left_behind(tmp_path: Path, mail: str) -> None:
+    """A socket that nobody listens on is replaced; a file of another kind is not."""
+    front = tmp_path / "session.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(front))
+    assert front.exists()
+    assert record(tmp_path, mail).exists()
+    assert tools.main(["record", f"unix:{mail}", "/y", str(tmp_path / "other")]) == 4
+    assert Path(mail).read_bytes() == MAIL
+
+
 @pytest.mark.parametrize("unix", [False, True])
 @pytest.mark.parametrize("there", [False, True])
 def test_the_recorder_in_this_process(
