@@ -29,7 +29,6 @@ from milterproto._events import (
     Response,
     Shutdown,
     Skip,
-    TempFail,
     Unknown,
 )
 from milterproto._negotiation import macros_fault
@@ -106,8 +105,7 @@ def _text(due: type[Command], response: Response, error: LocalProtocolError) -> 
 
 
 def _get_on(own: FilterConnection, response: Response) -> None:
-    """Let the session go on as it did with the MTA."""
-    if isinstance(response, ReplyCode):
-        own.send(TempFail())
-    elif type(response) not in EDITS and not isinstance(response, Progress):
+    """Let the session go on, as it did with the MTA."""
+    if type(response) not in EDITS and not isinstance(response, Progress):
+        # After any other verdict, too, comes nothing that could not follow this one.
         own.send(Continue())
