@@ -48,9 +48,10 @@ bench: $(VENV)/.stamp-test ## our speed beside that of others, as ratios of one 
 	@$(BIN)/python -m tests.benchmarks.bench_tcptable
 
 .PHONY: long
-long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists
+long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists, rspamd
 	@$(BIN)/python -m tests.benchmarks.long_table
 	@$(BIN)/python -m tests.benchmarks.long_edits
+	@$(BIN)/python -m tests.benchmarks.long_filters
 
 # Answered beforehand with "No configuration", Debian's Postfix starts nothing; policy-rc.d
 # (101 = forbidden) keeps every other service down too. A Postfix that is already there keeps

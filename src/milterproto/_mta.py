@@ -359,8 +359,9 @@ class _Transaction:
             self._values.has_queue_id = True
         if verdict is None or (isinstance(verdict, Continue | Skip) and kind is not EndOfMessage):
             return None
-        # An unknown command fails anyway, whatever the filter says of it.
-        if kind is Unknown and self._mta.about_client is None:
+        # An unknown command fails anyway, whatever the filter says of it; but Sendmail takes Accept
+        # for the message.
+        if kind is Unknown and self._mta.about_client is None and not isinstance(verdict, Accept):
             return None
         return verdict, kind
 

@@ -169,8 +169,7 @@ def markdown(figures: Figures) -> str:
     ]
     for name in names:
         cells = [
-            f"{statistics.median(by_side[name].seconds) * 1e6:,.0f} µs"
-            f" ({by_side[name].median:.2f})"
+            f"{statistics.median(by_side[name].seconds) * 1e6:,.0f} µs ({by_side[name].median:.2f})"
             if name in by_side
             else "–"
             for by_side in figures.values()

@@ -116,6 +116,7 @@ class Bed:
             services["other"] = {"smtpd_milters": other}
             services["other-tls"] = {**services["tls"], "smtpd_milters": other}
             services["other-twice"] = {"smtpd_milters": f"{other}, unix:{self.other_too}"}
+            services["dkim"] = {"smtpd_milters": f"inet:127.0.0.1:{self.dkim_port}"}
             services["other-dkim"] = {"smtpd_milters": f"{other}, inet:127.0.0.1:{self.dkim_port}"}
             # What {client_connections} tells, anvil counts, but only where there is a limit.
             services["other-counted"] = {

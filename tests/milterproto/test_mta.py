@@ -19,6 +19,7 @@ from milterproto.message import Client, Field, Headers, Message, MessageFilter, 
 from milterproto.testing import EventFilter, Habits
 
 from . import strategies
+from .peers import Scripted
 
 MESSAGE = Message.parse(
     b"Subject: hi\nX-A:tight\n\nbody\n", sender=b"<a@x.test>", recipients=[b"<b@y.test>", b"c@y"]
@@ -350,6 +351,11 @@ def test_a_521_is_a_reply_as_any_other_to_sendmail() -> None:
 def test_an_unknown_command_decides_nothing() -> None:
     """It fails anyway; only what ends the session is more than that."""
     assert played({mp.Unknown: mp.Reject()}, Habits.HOSTILE)[0].accepted
+    # Sendmail takes this for the message; our own filters can't say it.
+    accepting = Scripted({mp.Unknown: b"\0\0\0\1a"})
+    result = MTA(accepting, habits=Habits.HOSTILE).deliver(MESSAGE)
+    assert (result.verdict, result.stage) == (mp.Accept(), mp.Unknown)
+    assert mp.Data() not in accepting.seen
     for last in (mp.Shutdown(), mp.ReplyCode.text(421, "4.3.2", "Bye")):
         result, _ = played({mp.Unknown: last}, Habits.HOSTILE)
         assert (result.verdict, result.stage) == (last, mp.Unknown)
