@@ -93,9 +93,12 @@ class Running:
 @contextlib.contextmanager
 def running(side: Side) -> Iterator[Running]:
     """In its own environment, until the block ends."""
-    command = [python_of(side.package), "-m", side.module]
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        (python_of(side.package), "-m", side.module),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             yield Running(side, process)
@@ -171,7 +174,7 @@ def markdown(figures: Figures) -> str:
         cells = [
             f"{statistics.median(by_side[name].seconds) * 1e6:,.0f} µs ({by_side[name].median:.2f})"
             if name in by_side
-            else "–"
+            else "-"
             for by_side in figures.values()
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

@@ -58,7 +58,8 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
             colour = COLOURS[names.index(name) % len(COLOURS)]
             parts += [
                 _text(left - 8, y + 12, name, "end"),
-                f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{row - 4}" fill="{colour}"/>',
+                f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{row - 4}" '
+                f'fill="{colour}"/>',
                 _text(left + length + 5, y + 12, f"{value:,.1f}"),
             ]
             y += row
