@@ -83,9 +83,9 @@ class Client:
 
     def received(self, now: float) -> bytes:
         """A Received field, without line end, as the MTA would write it; seconds since 1970."""
-        helo, name, host = map(
-            _plain, (self.helo, self.hostname, self.macros.get(b"j", b"localhost"))
-        )
+        # Postfix tells an address in brackets where there is no name.
+        name = b"unknown" if self.hostname.startswith(b"[") else _plain(self.hostname)
+        helo, host = _plain(self.helo), _plain(self.macros.get(b"j", b"localhost"))
         ip = b"unknown" if self.ip is None else str(self.ip).encode()
         literal = b"IPv6:" + ip if self.ip is not None and self.ip.version == 6 else ip
         lines = [b"Received: from %b (%b [%b])" % (helo or literal, name, literal)]

@@ -76,9 +76,9 @@ class Correlator:
         echoed = nonces_in(lines) if Way.ECHO in self._ways else frozenset()
         if caught and echoed and not echoed & {one.nonce for one in caught}:
             raise DisagreementError("it names another message in its reply than it has handed on")
-        for nonce in echoed:
-            if token in self._unclaimed.get(nonce, (None, set()))[1]:
-                caught.append(self._unclaimed.pop(nonce)[0])
+        known = (one for one in echoed if one in self._unclaimed)
+        ours = [one for one in known if token in self._unclaimed[one][1]]
+        caught += [self._unclaimed.pop(one)[0] for one in ours]
         self._expected[token].caught = caught
         return list(caught)
 

@@ -10,12 +10,16 @@ from smtp_milter._replies import Reply
 
 
 class GatewayError(Exception):
-    """It is down, slow, broken, or set up wrongly: the text says how. Nothing of the mail is in it."""
+    """Down, slow, broken, or set up wrongly. The text says how, and has nothing of the mail."""
+
+
+class BusyError(GatewayError):
+    """It has no connection free. It may be in the best of health."""
 
 
 @final
 @attrs.frozen
 class Refused(Exception):  # noqa: N818 - an answer, and no error of anybody's
-    """It does not want this client, sender, recipient or message; that is for the client to hear."""
+    """It does not want this client, sender, recipient or message: for the client to hear."""
 
     reply: Reply

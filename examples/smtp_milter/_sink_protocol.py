@@ -130,11 +130,10 @@ class SinkConnection:
         match verb:
             case b"EHLO":
                 self._reset()
-                offers = (b"PIPELINING", b"SIZE %d" % self._max_size, b"8BITMIME", b"SMTPUTF8")
-                offers += (b"DSN", b"ENHANCEDSTATUSCODES", *xc.ehlo_lines(_XFORWARD))
-                self._say(
-                    *(b"250-" + one for one in (self._name, *offers[:-1])), b"250 " + offers[-1]
-                )
+                offers = [b"PIPELINING", b"SIZE %d" % self._max_size, b"8BITMIME", b"SMTPUTF8"]
+                offers += [b"DSN", b"ENHANCEDSTATUSCODES", *xc.ehlo_lines(_XFORWARD)]
+                first = [b"250-" + one for one in (self._name, *offers[:-1])]
+                self._say(*first, b"250 " + offers[-1])
             case b"HELO" | b"XCLIENT":
                 # Not offered; but a gateway that tells it unasked tells it to nobody here.
                 self._reset()

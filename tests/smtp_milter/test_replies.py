@@ -92,12 +92,12 @@ def test_sloppy_servers() -> None:
 def test_nothing_is_left_unseen() -> None:
     """A reply that nobody asked for is not overlooked, nor the beginning of one."""
     reader = ReplyReader()
-    assert reader.is_empty
-    reader.receive_data(b"421-")
-    assert not reader.is_empty
-    reader.receive_data(b"bye\r\n")
-    assert reader.next_reply() is None
-    assert not reader.is_empty
+    told: list[tuple[Reply | None, bool]] = []
+    for data in (b"", b"421-", b"bye\r\n", b"421 now\r\n"):
+        reader.receive_data(data)
+        told.append((reader.next_reply(), reader.is_empty))
+    last = Reply(421, (b"bye", b"now"))
+    assert told == [(None, True), (None, False), (None, False), (last, True)]
 
 
 def test_classes() -> None:
