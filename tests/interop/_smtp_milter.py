@@ -51,5 +51,10 @@ def smtp_milter(folder: Path, settings: Mapping[str, Any]) -> Iterator[Program]:
     """The daemon, running."""
     path = folder / "smtp_milter.toml"
     path.write_text(toml(settings))
-    with Program("smtp_milter/daemon.py", "--config", path, ready=READY) as program:
-        yield program
+    program = Program("smtp_milter/daemon.py", "--config", path, ready=READY)
+    try:
+        with program:
+            yield program
+    finally:
+        # Shown with a test that fails.
+        print("\n".join(program.log))
