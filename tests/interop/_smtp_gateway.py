@@ -13,6 +13,7 @@ from ._postfix import PATIENCE, free_port
 from ._postfix_client import Client
 
 Change = Callable[[bytes], bytes]
+FORWARD = b"forward"  # what is usual for a content
 
 
 @attrs.define
@@ -135,8 +136,8 @@ class ScriptedGateway:
                         return
                     content += line.removeprefix(b".")
                 told.contents.append(content)
-                reply = self._reply(b".", b"")
-                if not reply and b"." not in script.replies:
+                reply = self._reply(b".", FORWARD)
+                if reply is FORWARD:
                     reply = self._forward(hop, sender, recipients, content)
         if hop is not None:
             hop.vanish()

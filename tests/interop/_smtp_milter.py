@@ -30,7 +30,7 @@ def toml(settings: Mapping[str, Any]) -> str:
 
 
 def configuration(bed: Bed, *ports: int, sink: int = 0, **settings: Any) -> dict[str, Any]:
-    """For gateways on these ports of loopback; ``sink`` is the port of the sink, if there is one."""
+    """For gateways on these ports of loopback; ``sink`` is the sink's port, if there is one."""
     gateway = {"failures": 1000, **settings.pop("gateway", {})}
     made: dict[str, Any] = {
         "listen": [f"unix:{bed.other}"],

@@ -1,7 +1,9 @@
-"""The SMTP-Milter's verdicts: a real Postfix in front, and behind it a gateway that has a script."""
+"""The SMTP-Milter's verdicts: a real Postfix in front, behind it a gateway that has a script."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -147,10 +149,16 @@ def test_the_second_gateway(bed: Bed, tmp_path: Path) -> None:
 
 def test_a_slow_gateway(bed: Bed, tmp_path: Path) -> None:
     """14: before the end in less than the MTA's time; at the end there are signs of life."""
-    import threading
+    over = threading.Event()
 
-    never = threading.Event()
-    script = Script({b"RCPT": lambda: str(never.wait(15)).encode() and b""})
+    def after(seconds: float, reply: bytes) -> Callable[[], bytes]:
+        def wait() -> bytes:
+            over.wait(seconds)
+            return reply
+
+        return wait
+
+    script = Script({b"RCPT": after(15, b"")})
     settings = configuration(bed, 0, timeouts={"command": 1.0})
     with ScriptedGateway(script) as gateway:
         settings["gateway"][0]["address"] = f"inet:127.0.0.1:{gateway.port}"
@@ -159,11 +167,11 @@ def test_a_slow_gateway(bed: Bed, tmp_path: Path) -> None:
             assert replies[-1].startswith(b"451 4.3.2 ")
             client.must(b"250", b"RSET")
             # More than Postfix's milter_content_timeout, which here is 10 s.
-            gateway.script = Script({b".": lambda: never.wait(12) or b"250 2.0.0 Ok"})
+            gateway.script = Script({b".": after(12, b"250 2.0.0 Ok")})
             assert client.message(CONTENT).startswith(b"250 ")
             client.quit()
             bed.delivery()
-        never.set()
+        over.set()
 
 
 def test_content_as_it_should_be(bed: Bed, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -94,7 +95,7 @@ class Peer:
             settings={},
         )
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         self.world.__enter__()
         self._sasl = socketserver.ThreadingUnixStreamServer(f"{self.root}/auth", _Greeter)
         self._sasl.daemon_threads = True
@@ -142,8 +143,7 @@ def test_a_postfix_as_gateway(bed: Bed, tmp_path: Path, peer: Peer, connect: str
                 else:
                     assert told.startswith(reply), told
         for xclient, login in ((FROM_V4, b""), (FROM_V6, b""), (FROM_V4, b"ann lee")):
-            login = login.replace(b" ", b"+20")
-            with client_from(bed, xclient, login) as client:
+            with client_from(bed, xclient, login.replace(b" ", b"+20")) as client:
                 for _ in range(2):
                     assert client.message(CONTENT).startswith(b"250 ")
                 client.quit()
@@ -174,13 +174,15 @@ def test_login_after_an_eager_connection(bed: Bed, tmp_path: Path) -> None:
 def test_xforward(bed: Bed, tmp_path: Path) -> None:
     """For each message; the connection serves the next client, too."""
     script = Script(extensions=(b"XFORWARD NAME ADDR PORT HELO IDENT SOURCE",))
-    with ScriptedGateway(script) as gateway:
-        with smtp_milter(tmp_path, configuration(bed, gateway.port)):
-            for xclient in (FROM_V4, FROM_V6):
-                with client_from(bed, xclient) as client:
-                    assert client.message(CONTENT).startswith(b"250 ")
-                    client.quit()
-                bed.delivery()
+    with (
+        ScriptedGateway(script) as gateway,
+        smtp_milter(tmp_path, configuration(bed, gateway.port)),
+    ):
+        for xclient in (FROM_V4, FROM_V6):
+            with client_from(bed, xclient) as client:
+                assert client.message(CONTENT).startswith(b"250 ")
+                client.quit()
+            bed.delivery()
     (told,) = gateway.told
     lines = [one for one in told.commands if one.startswith(b"XFORWARD")]
     assert [line.partition(b" IDENT=")[0] for line in lines] == [
@@ -238,9 +240,11 @@ def test_xclient_that_is_offered_and_not_allowed(bed: Bed, tmp_path: Path) -> No
     """Never go on as who we are: the gateway would trust the client."""
     script = Script({b"XCLIENT": b"550 5.7.0 Error: insufficient authorization"})
     script.extensions = (b"XCLIENT NAME ADDR",)
-    with ScriptedGateway(script) as gateway:
-        with smtp_milter(tmp_path, configuration(bed, gateway.port)) as program:
-            with bed.client("other") as client:
-                assert client.command(b"MAIL FROM:<a@example.org>").startswith(b"451 4.3.2 ")
-                client.quit()
+    with (
+        ScriptedGateway(script) as gateway,
+        smtp_milter(tmp_path, configuration(bed, gateway.port)) as program,
+        bed.client("other") as client,
+    ):
+        assert client.command(b"MAIL FROM:<a@example.org>").startswith(b"451 4.3.2 ")
+        client.quit()
     assert "XCLIENT is answered with 550 5.7.0" in "\n".join(program.log)

@@ -72,8 +72,10 @@ CHANGES: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
     "nothing": (lambda content: content, CONTENT),
     # 6
     "tag, field on top, twin": (
-        lambda content: b"X-Spam: Yes,\r\n\tscore=9\r\n"
-        + line(line(content, b"hi there", b"[SPAM] hi there"), b"two", b"2"),
+        lambda content: (
+            b"X-Spam: Yes,\r\n\tscore=9\r\n"
+            + line(line(content, b"hi there", b"[SPAM] hi there"), b"two", b"2")
+        ),
         b"X-Spam: Yes,\r\n\tscore=9\r\n"
         + HEADER.replace(b"hi there", b"[SPAM] hi there").replace(b"two", b"2")
         + b"\r\nbody\r\n.dot\r\n",
@@ -135,7 +137,7 @@ def test_recipients_and_sender(bed: Bed, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["header", "xforward", "echo"])
 def test_each_way_alone(bed: Bed, tmp_path: Path, way: str) -> None:
-    """By which a message is known again. (A gateway that stores does not pass XFORWARD on here.)"""
+    """By which a message is known again; a gateway that stores does not pass XFORWARD on here."""
     script = Script(sink=free_port(), is_proxy=True, change=lambda one: b"X-G: 1\r\n" + one)
     done = run(bed, tmp_path, script, [CONTENT], sink_settings={"known_by": [way]})
     assert [one.without_received for one in done.deliveries] == [b"X-G: 1\r\n" + CONTENT]
@@ -204,7 +206,9 @@ def test_foreign_mail(bed: Bed, tmp_path: Path) -> None:
     with smtp_milter(tmp_path, settings), Client(port, PATIENCE) as stranger, bed.filter():
         assert stranger.message(CONTENT, recipients=(BOB, CAT)).startswith(b"250 ")
         refused = stranger.message(CONTENT, recipients=(b"<unwanted@example.test>",))
-        assert refused == b"550 5.7.1 <unwanted@example.test>: Recipient address rejected: Not wanted"
+        assert (
+            refused == b"550 5.7.1 <unwanted@example.test>: Recipient address rejected: Not wanted"
+        )
     delivery = bed.delivery()
     assert delivery.addresses == [BOB, CAT]
     assert delivery.without_received == CONTENT
