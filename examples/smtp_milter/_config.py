@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import attrs
 import cattrs
+from cattrs.v import format_exception
 
 from smtp_milter._correlator import Way
 from smtp_milter._dialogue import Tell
@@ -144,6 +145,14 @@ for _kind in (str, int, float, bool):
     _CONVERTER.register_structure_hook(_kind, _strict)
 
 
+def _reason(error: BaseException, kind: type | None) -> str:
+    """What is said of a value."""
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return f"none of {', '.join(str(one.value) for one in kind)}"
+    # Our own texts; those of KeyError and the like are only names.
+    return str(error) if type(error) is ValueError else format_exception(error, kind)
+
+
 def parse(text: str) -> Config:
     """A configuration from TOML. Raises ConfigError."""
     try:
@@ -151,7 +160,8 @@ def parse(text: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(error)) from None
     except cattrs.BaseValidationError as error:
-        raise ConfigError("; ".join(cattrs.transform_error(error, path="file"))) from None
+        lines = cattrs.transform_error(error, path="file", format_exception=_reason)
+        raise ConfigError("; ".join(lines)) from None
 
 
 def load(path: Path) -> Config:
