@@ -66,7 +66,8 @@ class Sink:
                 logger.warning("sink: %s may not connect here", peer[0])
                 writer.write(b"554 5.7.1 Not for you\r\n")
                 return
-            with contextlib.suppress(OSError, TimeoutError):
+            # Only `stop` cancels it, and asyncio complains of what ends so.
+            with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
                 await self._talk(reader, writer)
         finally:
             writer.close()

@@ -16,6 +16,7 @@ from tests.interop._postfix_bed import Bed
 from tests.interop._smtp_load import load
 
 MAILS = 500
+NAMES = ("postfix", "spampd")
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -28,7 +29,7 @@ def main() -> int:
     postfix, spampd = (Path(str(one)) for one in programs)
     start = time.monotonic()
     with Bed(postfix) as bed:
-        outcome = load(bed, spampd, mails=MAILS)
+        outcome = load(bed, spampd, mails=MAILS, show=False)
         bed.settle()
     lost = [number for number in range(MAILS) if outcome.delivered[number] == 0]
     doubled = [number for number, count in outcome.delivered.items() if count > 1]
@@ -39,8 +40,6 @@ def main() -> int:
     )
     return int(bool(lost or doubled or outcome.unscanned or outcome.refused))
 
-
-NAMES = ("postfix", "spampd")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -33,7 +33,9 @@ class Outcome:
     refused: list[bytes] = attrs.field(factory=list)
 
 
-def load(bed: Bed, program: Path, *, mails: int, clients: int = 20, kills: int = 2) -> Outcome:
+def load(
+    bed: Bed, program: Path, *, mails: int, clients: int = 20, kills: int = 2, show: bool = True
+) -> Outcome:
     """Send them all, each until it is accepted; spampd is killed ``kills`` times meanwhile."""
     outcome = Outcome()
     root = Path(tempfile.mkdtemp(prefix="mailwire-"))
@@ -68,7 +70,7 @@ def load(bed: Bed, program: Path, *, mails: int, clients: int = 20, kills: int =
     try:
         spampd = Spampd(program, root, sink)
         settings["gateway"][0]["address"] = f"inet:127.0.0.1:{spampd.port}"
-        with spampd, smtp_milter(root, settings):
+        with spampd, smtp_milter(root, settings, show=show):
             threads = [threading.Thread(target=client) for _ in range(clients)]
             for thread in threads:
                 thread.start()

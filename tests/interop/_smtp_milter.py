@@ -47,8 +47,10 @@ def configuration(bed: Bed, *ports: int, sink: int = 0, **settings: Any) -> dict
 
 
 @contextlib.contextmanager
-def smtp_milter(folder: Path, settings: Mapping[str, Any]) -> Iterator[Program]:
-    """The daemon, running."""
+def smtp_milter(
+    folder: Path, settings: Mapping[str, Any], *, show: bool = True
+) -> Iterator[Program]:
+    """The daemon, running. ``show``: print its log, which pytest shows with a test that fails."""
     path = folder / "smtp_milter.toml"
     path.write_text(toml(settings))
     program = Program("smtp_milter/daemon.py", "--config", path, ready=READY)
@@ -56,5 +58,5 @@ def smtp_milter(folder: Path, settings: Mapping[str, Any]) -> Iterator[Program]:
         with program:
             yield program
     finally:
-        # Shown with a test that fails.
-        print("\n".join(program.log))
+        if show:
+            print("\n".join(program.log))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import socketserver
 import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import Self
-
-from mailfront._processes import is_open
 
 from ._postfix import PATIENCE, free_port
 from ._postfix_client import Client
@@ -37,8 +36,10 @@ class Spampd:
     Its cache stays in Debian's place: with --homedir, SpamAssassin 4.0.1 dies of a tainted name.
     """
 
-    def __init__(self, program: Path, root: Path, relay_port: int, *, children: int = 3) -> None:
-        self.port = free_port()
+    def __init__(
+        self, program: Path, root: Path, relay_port: int, *, children: int = 3, port: int = 0
+    ) -> None:
+        self.port = port or free_port()
         self.log = root / "spampd.log"
         self._rules = root / "spampd.cf"
         self._rules.write_text(_RULES)
@@ -60,7 +61,7 @@ class Spampd:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START
-        while not is_open(self.port):
+        while not _is_open(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise AssertionError(self.log.read_text())
@@ -91,6 +92,11 @@ class Spampd:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Recorder:
