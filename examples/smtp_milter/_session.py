@@ -20,7 +20,7 @@ from smtp_milter._allow import AllowList
 from smtp_milter._client import Client
 from smtp_milter._commands import UnwritableError
 from smtp_milter._config import Config, Missing, OnFailure
-from smtp_milter._correlator import DisagreementError
+from smtp_milter._correlator import DisagreementError, Way
 from smtp_milter._edits import NoEditsError, Rules, find_edits
 from smtp_milter._errors import GatewayError, Refused
 from smtp_milter._gateways import Gateways, Lease
@@ -450,7 +450,7 @@ class Session:
         fields = []
         sink, lease = self._services.sink, transaction.lease
         assert lease is not None
-        if sink is not None:
+        if sink is not None and Way.HEADER in sink.config.known_by:
             fields.append(Field(sink.config.mark.encode(), b" " + transaction.token))
         if lease.session.tell is dialogue.Tell.RECEIVED or lease.gateway.config.received_line:
             line = transaction.client.received(time.time())
@@ -460,7 +460,8 @@ class Session:
 
     def _is_loop(self, transaction: _Transaction) -> bool:
         sink = self._services.sink
-        if sink is None:
+        # From a gateway only. To others a mark may get known, in a report that quotes a message.
+        if sink is None or str(transaction.client.ip) not in sink.config.allow:
             return False
         marks = transaction.outgoing.headers.all(sink.config.mark)
         now = int(time.time())

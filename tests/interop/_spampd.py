@@ -18,7 +18,7 @@ from ._postfix_client import Client
 # Loading the rules takes seconds, and on a busy machine longer.
 START = 3 * PATIENCE
 
-_RULES = """\
+RULES = """\
 rewrite_header Subject [SPAM]
 report_safe 0
 use_bayes 0
@@ -37,12 +37,19 @@ class Spampd:
     """
 
     def __init__(
-        self, program: Path, root: Path, relay_port: int, *, children: int = 3, port: int = 0
+        self,
+        program: Path,
+        root: Path,
+        relay_port: int,
+        *,
+        children: int = 3,
+        port: int = 0,
+        rules: str = RULES,
     ) -> None:
         self.port = port or free_port()
         self.log = root / "spampd.log"
         self._rules = root / "spampd.cf"
-        self._rules.write_text(_RULES)
+        self._rules.write_text(rules)
         self._command: list[str | Path] = [
             *(program, "--nodetach", f"--host=127.0.0.1:{self.port}", "--logsock=inet"),
             *(f"--relayhost=127.0.0.1:{relay_port}", f"--children={children}", "--tagall"),

@@ -258,6 +258,13 @@ def test_a_loop(bed: Bed, tmp_path: Path) -> None:
             assert bed.delivery().without_received == forged
             assert len(gateway.contents) == 2
             client.quit()
+            # Nor is who has come by a real one, in a report that quotes a message.
+            with bed.client("other-xclient") as stranger:
+                stranger.must(b"220", b"XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.7")
+                stranger.must(b"250", b"EHLO stranger.test")
+                assert stranger.message(looping).startswith(b"250 ")
+            assert bed.delivery().without_received == looping
+            assert len(gateway.contents) == 3
 
 
 def test_a_large_message(bed: Bed, tmp_path: Path, script: Script) -> None:
