@@ -10,7 +10,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 GROUPS := demo mailfront gateway test check docs
-SERVERS := postfix dovecot-core dovecot-imapd dovecot-submissiond nginx libnginx-mod-mail libmilter-dev miltertest opendkim postgresql swaks systemd gcc libc6-dev spampd spamassassin
+SERVERS := postfix dovecot-core dovecot-imapd dovecot-submissiond nginx libnginx-mod-mail libmilter-dev miltertest opendkim postgresql swaks systemd gcc libc6-dev spampd spamassassin amavisd-new
 
 .DEFAULT_GOAL := help
 # Two pips at once would write over each other.
