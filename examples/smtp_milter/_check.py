@@ -7,10 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 
-from mailfront.userdb import UserDB
-
 from smtp_milter import _dialogue as dialogue
-from smtp_milter._allow import AllowList
 from smtp_milter._client import Client
 from smtp_milter._config import Config, GatewayConfig, target
 from smtp_milter._errors import GatewayError, Refused
@@ -116,6 +113,11 @@ async def _send(
 
 
 async def _database(config: Config) -> tuple[bool, str]:
+    # Loading the database's library takes as long as all the rest, and few have an allow-list.
+    from mailfront.userdb import UserDB  # noqa: PLC0415
+
+    from smtp_milter._allow import AllowList  # noqa: PLC0415
+
     assert config.allow_list is not None
     users = None
     try:

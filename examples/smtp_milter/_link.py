@@ -49,6 +49,9 @@ class Link:
         with self._closed_on_error():
             command = next(dialogue)
             while True:
+                if not self._replies.is_empty:
+                    # Or from here on each command would get the answer to the one before.
+                    raise GatewayError("it answers what nobody has asked")
                 async with _within(patience):
                     if command:
                         self._writer.write(command)

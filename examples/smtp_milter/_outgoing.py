@@ -15,19 +15,24 @@ _BARE_BREAK: Final = re.compile(rb"\r?\n(?![ \t])")
 
 @final
 class Outgoing:
-    """``headers`` is as the MTA shows it; ``sent`` are the same fields as the gateway gets them."""
+    """A message as it comes; ``sent`` are the fields of its header as the gateway gets them."""
 
     def __init__(self) -> None:
-        self.headers = Headers()
+        self._shown: list[Field] = []
         self.sent: list[Field] = []
         self.body = Spool()
         # Of headers and body, as the MTA sent them.
         self.size = 0
         self._normalizer = Normalizer()
 
+    @property
+    def headers(self) -> Headers:
+        """The header as the MTA shows it."""
+        return Headers(self._shown)
+
     def add_field(self, name: bytes, raw: bytes) -> None:
         """A header field; ``raw`` with LF where it is folded."""
-        self.headers = Headers([*self.headers, Field(name, raw)])
+        self._shown.append(Field(name, raw))
         # A line end with no blank behind it would end the field for the gateway, and not for us.
         clean = normalized(_BARE_BREAK.sub(b" ", raw)).replace(b"\r\n", b"\n")
         self.sent.append(Field(name, clean))

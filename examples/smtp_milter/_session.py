@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast, final
+from typing import Any, Final, Protocol, TypeAlias, cast, final
 
 import attrs
 
@@ -16,7 +17,6 @@ import milterproto as mp
 from milterproto.message import Dialect, Field, Message, Recipient
 from smtp_milter import _dialogue as dialogue
 from smtp_milter import _metrics as metrics
-from smtp_milter._allow import AllowList
 from smtp_milter._client import Client
 from smtp_milter._commands import UnwritableError
 from smtp_milter._config import Config, Missing, OnFailure
@@ -29,6 +29,7 @@ from smtp_milter._outgoing import Outgoing
 from smtp_milter._replies import Reply
 from smtp_milter._returned import Returned, UnreadableError
 from smtp_milter._sink import Sink
+from smtp_milter._spool import IN_MEMORY
 from smtp_milter._tokens import Tokens
 from smtp_milter._verdicts import Stage, summary, verdict
 
@@ -50,6 +51,13 @@ NOT_RETURNED: Final = mp.ReplyCode.text(451, "4.3.0", "The mail filter has lost 
 NO_EDITS: Final = mp.ReplyCode.text(451, "4.3.5", "What the mail filter made can't be told")
 
 GO_ON: Final = (mp.Continue(),)
+
+
+class AllowList(Protocol):
+    """Who takes mail from whom, whatever the gateway says; `_allow` has one in the database."""
+
+    async def has(self, recipient: bytes, sender: bytes) -> bool:
+        """Whether the recipient has listed the sender. What it raises means: nobody can say."""
 
 
 @final
@@ -297,6 +305,9 @@ class Session:
             except GatewayError:
                 if not lease.is_used:
                     raise
+            except Refused as refused:
+                if not lease.is_used or refused.reply.code != 421:
+                    raise
             # It had been used before, and was closed just now; that is nobody's fault.
             lease = None
         for one in transaction.recipients:
@@ -394,7 +405,7 @@ class Session:
         except GatewayError as error:
             return self._no_verdict(self._failed(transaction, error))
         logger.info("%s: %s", self._queue_id, summary(reply))
-        return self._edited(transaction, returned)
+        return await self._edited(transaction, returned)
 
     def _no_verdict(self, instead: mp.Verdict | None) -> Responses:
         """No gateway could be asked."""
@@ -469,7 +480,9 @@ class Session:
 
     # --- what the MTA is told --------------------------------------------------------------
 
-    def _edited(self, transaction: _Transaction, returned: list[Returned] | None) -> Responses:
+    async def _edited(
+        self, transaction: _Transaction, returned: list[Returned] | None
+    ) -> Responses:
         sink = self._services.sink
         if returned is None or sink is None:
             return self._passed("accepted")
@@ -495,8 +508,13 @@ class Session:
             transaction.recipients,
             sender_parameters=transaction.parameters,
         )
+        find = functools.partial(
+            find_edits, envelope, transaction.outgoing, transaction.on_top, returned, rules
+        )
         try:
-            edits = find_edits(envelope, transaction.outgoing, transaction.on_top, returned, rules)
+            # What is large is on a disk, and takes its time.
+            is_large = transaction.outgoing.size > IN_MEMORY
+            edits = await asyncio.to_thread(find) if is_large else find()
         except (NoEditsError, UnreadableError) as error:
             return self._puzzled(error)
         except mp.LocalProtocolError as error:

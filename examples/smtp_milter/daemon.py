@@ -15,24 +15,22 @@ import contextlib
 import logging
 import secrets
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import prometheus_client as prometheus
-from sqlalchemy.exc import SQLAlchemyError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapters._listen import listen
 from adapters.on_asyncio import Server
 from adapters.services import milter
-from mailfront.userdb import UserDB
 
 import milterproto as mp
-from smtp_milter._allow import AllowList
 from smtp_milter._check import check
-from smtp_milter._config import Config, ConfigError, load
+from smtp_milter._config import AllowListConfig, Config, ConfigError, load
 from smtp_milter._gateways import Gateway, Gateways
-from smtp_milter._session import Services, Session
+from smtp_milter._session import AllowList, Services, Session
 from smtp_milter._sink import Sink
 from smtp_milter._tokens import Tokens
 
@@ -61,10 +59,7 @@ async def serve(config: Config) -> None:
             logger.info("sink on %s", await sink.start(mode))
             stack.push_async_callback(sink.stop)
         if config.allow_list is not None:
-            users = UserDB.connect(config.allow_list.database)
-            stack.push_async_callback(users.close)
-            await users.create_tables()
-            allow_list = AllowList(users, config.allow_list.patience)
+            allow_list = await stack.enter_async_context(_allow_list(config.allow_list))
         services = Services(
             config=config,
             gateways=gateways,
@@ -80,6 +75,25 @@ async def serve(config: Config) -> None:
         listeners = [listen(one, mode=mode) for one in config.listen]
         await Server(service).run(*listeners)
     logger.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _allow_list(config: AllowListConfig) -> AsyncIterator[AllowList]:
+    # Loading the database's library takes as long as all the rest, and few have an allow-list.
+    from mailfront.userdb import UserDB  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    from smtp_milter import _allow  # noqa: PLC0415
+
+    users = UserDB.connect(config.database)
+    try:
+        try:
+            await users.create_tables()
+        except SQLAlchemyError as error:
+            raise OSError(f"the user database: {str(error).splitlines()[0]}") from None
+        yield _allow.AllowList(users, config.patience)
+    finally:
+        await users.close()
 
 
 async def tell(config: Config) -> bool:
@@ -105,7 +119,7 @@ def main() -> None:
             raise SystemExit(0 if asyncio.run(tell(config)) else 1)
         logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
         asyncio.run(serve(config))
-    except (ConfigError, OSError, SQLAlchemyError, ValueError) as error:
+    except (ConfigError, OSError, ValueError) as error:
         raise SystemExit(f"can't start: {error}") from None
 
 

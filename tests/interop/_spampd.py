@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import signal
 import socket
 import socketserver
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import Self
 
 from ._postfix import PATIENCE, free_port
-from ._postfix_client import Client
 
 # Loading the rules takes seconds, and on a busy machine longer.
 START = 3 * PATIENCE
@@ -107,34 +108,28 @@ def _is_open(port: int) -> bool:
 
 
 class Recorder:
-    """Stands in front of a sink, and keeps the contents that pass."""
+    """Stands in front of a sink, and keeps what passes."""
 
     def __init__(self, sink_port: int) -> None:
         self.sink_port = sink_port
-        self.contents: list[bytes] = []
-        contents = self.contents
+        self._said: list[bytearray] = []
+        said = self._said
 
-        class Handler(socketserver.StreamRequestHandler):
+        class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
+                here: socket.socket = self.request
+                told = bytearray()
+                said.append(told)
                 try:
-                    sink = Client(sink_port, PATIENCE)
+                    with socket.create_connection(("127.0.0.1", sink_port), PATIENCE) as there:
+                        while ready := select.select([here, there], [], [])[0]:
+                            for one in ready:
+                                if not (data := one.recv(65536)):
+                                    return
+                                (there if one is here else here).sendall(data)
+                                told.extend(data if one is here else b"")
                 except OSError:
                     return
-                with sink:
-                    reply = sink.greeting
-                    while reply:
-                        self.wfile.write(reply + b"\r\n")
-                        line = self.rfile.readline()
-                        if not line:
-                            return
-                        reply = sink.command(line.rstrip(b"\r\n"))
-                        if line[:4].upper() == b"DATA" and reply.startswith(b"354"):
-                            self.wfile.write(reply + b"\r\n")
-                            content = b""
-                            while (line := self.rfile.readline()) not in (b".\r\n", b""):
-                                content += line.removeprefix(b".")
-                            contents.append(content)
-                            reply = sink.content(content)
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
@@ -143,6 +138,19 @@ class Recorder:
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def contents(self) -> list[bytes]:
+        """The messages that have passed, without their dots doubled."""
+        found = (
+            re.findall(rb"\r\nDATA\r\n(.*?\r\n)\.\r\n", bytes(one), re.DOTALL) for one in self._said
+        )
+        return [re.sub(rb"(?m)^\.", b"", content) for one in found for content in one]
+
+    def clear(self) -> None:
+        """Forget what has passed."""
+        for one in self._said:
+            one.clear()
 
     def __enter__(self) -> Self:
         self._thread.start()

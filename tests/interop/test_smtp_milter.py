@@ -212,6 +212,36 @@ def test_transactions(bed: Bed, tmp_path: Path) -> None:
     assert verbs == [b"EHLO", *one, b"MAIL", b"RCPT", b"RSET", *one]
 
 
+def test_a_gateway_that_does_not_wait(bed: Bed, tmp_path: Path) -> None:
+    """It has closed between two messages: the next one goes by a new connection, unnoticed."""
+    script = Script({b"MAIL": [b"250 ok", b"421 4.4.2 Timeout", b"250 ok", b""]})
+    script.extensions = (b"XCLIENT NAME ADDR",)
+    with (
+        ScriptedGateway(script) as gateway,
+        smtp_milter(tmp_path, configuration(bed, gateway.port)) as program,
+        bed.client("other") as client,
+    ):
+        for _ in range(3):
+            assert client.message(CONTENT).startswith(b"250 ")
+            bed.delivery()
+        client.quit()
+    assert len(gateway.told) == 3
+    assert "has failed" not in "\n".join(program.log)
+
+
+def test_local_mail(bed: Bed, tmp_path: Path) -> None:
+    """From the machine itself, without SMTP and without a client's name."""
+    with (
+        ScriptedGateway() as gateway,
+        smtp_milter(tmp_path, configuration(bed, gateway.port)),
+    ):
+        bed.postfix.sendmail("root@example.org", "b@example.test", CONTENT.replace(b"\r\n", b"\n"))
+        assert bed.delivery().without_received == CONTENT
+    assert b"MAIL FROM:<root@example.org>" in gateway.commands
+    (content,) = gateway.contents
+    assert content.startswith(b"Received: from localhost (localhost [127.0.0.1])\r\n\tby mta.test")
+
+
 def test_dry_run(bed: Bed, tmp_path: Path) -> None:
     """Whatever it says, the mail passes; the log has it, with the queue id."""
     script = Script({b"RCPT TO:<c@": b"550 5.1.1 No", b".": b"554 5.7.1 Spam"})

@@ -71,10 +71,16 @@ def test_what_it_tags(
         gateway={"connections": 2},
         sink_settings={"known_by": way},
     )
-    recorder.contents.clear()
+    recorder.clear()
     with smtp_milter(tmp_path, settings), bed.client("other") as client:
         for content in (HAM, SPAM):
-            assert client.message(content, recipients=BOTH).startswith(b"250 ")
+            reply = client.message(content, recipients=BOTH)
+            # Each of its two processes keeps a connection to the sink, and finds out only when it
+            # uses it that we have been started again.
+            for _ in range(2):
+                if reply.startswith(b"451 4.5.0 ") and b"on relaying" in reply:
+                    reply = client.message(content, recipients=BOTH)
+            assert reply.startswith(b"250 ")
         client.quit()
     ham, spam = bed.delivery(), bed.delivery()
     if ham.values(b"X-Spam-Flag") == [b" YES"]:
@@ -98,6 +104,6 @@ def test_what_it_refuses(bed: Bed, tmp_path: Path, program: Path, root: Path) ->
             reply = client.message(SPAM)
             assert client.message(HAM).startswith(b"250 ")
             client.quit()
-        assert not bed.delivery().values(b"X-Spam-Flag") == [b" YES"]
+        assert bed.delivery().values(b"X-Spam-Flag") == [b" NO"]
     assert reply.startswith(b"554 5.7.0 Reject, id="), reply
     assert b"spam" in reply

@@ -66,7 +66,7 @@ def test_spam_and_ham(
         gateway={"received_line": True, "connections": 3},
         sink_settings={"known_by": way},
     )
-    recorder.contents.clear()
+    recorder.clear()
     with smtp_milter(tmp_path, settings) as program, bed.client("other") as client:
         for content in (HAM, SPAM, HAM):
             assert client.message(content).startswith(b"250 "), program.log

@@ -123,6 +123,18 @@ def test_a_refusal_in_the_middle(tmp_path: Path) -> None:
     against(serve, work, tmp_path)
 
 
+def test_an_answer_too_many(tmp_path: Path) -> None:
+    """Else the next command would get it, and a recipient another's verdict."""
+
+    async def work(link: Link) -> None:
+        await link.run(dialogue.must(b"NOOP\r\n"), 2)
+        with pytest.raises(GatewayError, match="nobody has asked"):
+            await link.run(dialogue.must(b"NOOP\r\n"), 2)
+        assert link.is_closed
+
+    against(says(b"250 ok\r\n250 ok\r\n"), work, tmp_path)
+
+
 def test_421_is_the_end(tmp_path: Path) -> None:
     """Whoever says so closes."""
 
