@@ -229,6 +229,25 @@ def test_a_gateway_that_does_not_wait(bed: Bed, tmp_path: Path) -> None:
     assert "has failed" not in "\n".join(program.log)
 
 
+def test_no_connection_free(bed: Bed, tmp_path: Path) -> None:
+    """A client more than there are connections comes again; the gateway is not taken for dead."""
+    settings = {"connections": 1, "wait_for_connection": 1.0, "failures": 1, "rest": 60.0}
+    with (
+        ScriptedGateway() as gateway,
+        smtp_milter(tmp_path, configuration(bed, gateway.port, gateway=settings)),
+        bed.client("other") as first,
+        bed.client("other") as second,
+    ):
+        first.envelope()
+        refused = second.command(b"MAIL FROM:<a@example.org>")
+        assert refused == b"451 4.3.2 The mail filter is not available"
+        first.must(b"250", b"RSET")
+        assert second.message(CONTENT).startswith(b"250 ")
+        first.quit()
+        second.quit()
+        bed.delivery()
+
+
 def test_local_mail(bed: Bed, tmp_path: Path) -> None:
     """From the machine itself, without SMTP and without a client's name."""
     with (

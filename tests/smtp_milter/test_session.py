@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 import pytest
-from smtp_milter._config import Config, GatewayConfig, SinkConfig, Timeouts
+from smtp_milter._config import Config, GatewayConfig, OnFailure, SinkConfig, Timeouts
 from smtp_milter._gateways import Gateway, Gateways
 from smtp_milter._session import Services, Session
 from smtp_milter._sink import Sink
@@ -192,3 +192,45 @@ def test_a_connection_that_is_cut_leaves_nothing() -> None:
         assert gateway._free._value == free
         tested.run(asyncio.sleep(0))
     assert scripted.commands[-1] == b"MAIL FROM:<a@b>"
+
+
+def test_what_a_gateway_can_not_take() -> None:
+    """Its size limit, 8-bit text, addresses that are not ASCII: by the policy."""
+    eight_bit = attrs.evolve(MESSAGE, sender_parameters=(b"BODY=8BITMIME",))
+    utf8 = attrs.evolve(MESSAGE, sender_parameters=(b"SMTPUTF8",))
+    large = attrs.evolve(MESSAGE, body=b"x" * 1000 + b"\r\n")
+    tempfail, accept = OnFailure.TEMPFAIL, OnFailure.ACCEPT
+    cases: list[tuple[Message, dict[str, Any], bytes]] = [
+        (large, {}, b"552"),
+        (eight_bit, {}, b""),
+        (eight_bit, {"eight_bit": "tempfail"}, b"451"),
+        (utf8, {}, b"550"),
+        (utf8, {"smtputf8": tempfail}, b"451"),
+        (utf8, {"smtputf8": accept}, b""),
+    ]
+    for message, settings, code in cases:
+        with daemon(Script(extensions=(b"SIZE 500",)), **settings) as (tested, scripted):
+            mta = tested.mta()
+            result = mta.deliver(message)
+            mta.quit()
+        verdict = result.verdict
+        assert (verdict.code if isinstance(verdict, mp.ReplyCode) else b"") == code, result
+        assert len(scripted.contents) == (message is eight_bit and not code)
+
+
+def test_a_connection_with_xclient_is_for_one_client() -> None:
+    """Another one gets his own; else the gateway would take him for the first."""
+    script = Script(extensions=(b"XCLIENT NAME ADDR HELO LOGIN",))
+    with daemon(script) as (tested, scripted):
+        for address in (b"192.0.2.1", b"192.0.2.2"):
+            mta = tested.mta()
+            client = attrs.evolve(MESSAGE.client, family=mp.Family.INET, address=address)
+            for _ in range(2):
+                assert mta.deliver(attrs.evolve(MESSAGE, client=client)).accepted
+            mta.quit()
+    told = [
+        [line.partition(b"ADDR=")[2].split(b" ")[0] for line in one.commands if b"ADDR=" in line]
+        for one in scripted.told
+    ]
+    assert told == [[b"192.0.2.1"], [b"192.0.2.2"]]
+    assert [one.commands.count(b"DATA") for one in scripted.told] == [2, 2]
