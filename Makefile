@@ -9,8 +9,8 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-GROUPS := demo mailfront test check docs
-SERVERS := postfix dovecot-core dovecot-imapd dovecot-submissiond nginx libnginx-mod-mail libmilter-dev miltertest opendkim postgresql swaks systemd gcc libc6-dev
+GROUPS := demo mailfront gateway test check docs
+SERVERS := postfix dovecot-core dovecot-imapd dovecot-submissiond nginx libnginx-mod-mail libmilter-dev miltertest opendkim postgresql swaks systemd gcc libc6-dev spampd spamassassin amavisd-new
 
 .DEFAULT_GOAL := help
 # Two pips at once would write over each other.
@@ -43,15 +43,21 @@ docs: $(VENV)/.stamp-docs ## the manual, into build/docs
 stack: $(VENV)/.stamp-mailfront ## as root: nginx, two Postfix and every daemon, until Ctrl-C
 	@$(BIN)/python examples/mailfront/stack.py $(ARGS)
 
+.PHONY: gateway
+gateway: $(VENV)/.stamp-gateway ## a milter that asks an SMTP gateway; ARGS="--config FILE"
+	@$(BIN)/python examples/smtp_milter/daemon.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.stamp-test ## our speed beside that of others, as ratios of one run
 	@$(BIN)/python -m tests.benchmarks.bench_tcptable
+	@$(BIN)/python -m tests.benchmarks.bench_smtp_milter
 
 .PHONY: long
-long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists, rspamd
+long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists, load
 	@$(BIN)/python -m tests.benchmarks.long_table
 	@$(BIN)/python -m tests.benchmarks.long_edits
 	@$(BIN)/python -m tests.benchmarks.long_filters
+	@$(BIN)/python -m tests.benchmarks.long_smtp_milter
 
 # Answered beforehand with "No configuration", Debian's Postfix starts nothing; policy-rc.d
 # (101 = forbidden) keeps every other service down too. A Postfix that is already there keeps

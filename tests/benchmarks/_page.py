@@ -33,6 +33,11 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     )
 
 
+def _bar(x: float, y: float, width: float, height: float, colour: str) -> str:
+    place = f'x="{x}" y="{y}" width="{width:.1f}" height="{height}"'
+    return f'<rect {place} fill="{colour}"/>'
+
+
 def _text(x: float, y: float, text: str, anchor: str = "start", *, bold: bool = False) -> str:
     weight = ' font-weight="bold"' if bold else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'
@@ -58,8 +63,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
             colour = COLOURS[names.index(name) % len(COLOURS)]
             parts += [
                 _text(left - 8, y + 12, name, "end"),
-                f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{row - 4}" '
-                f'fill="{colour}"/>',
+                _bar(left, y, length, row - 4, colour),
                 _text(left + length + 5, y + 12, f"{value:,.1f}"),
             ]
             y += row

@@ -1,0 +1,1 @@
+"""A milter in front of any SMTP filtering gateway: see README.md beside this file."""
