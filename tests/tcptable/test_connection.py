@@ -298,3 +298,13 @@ def test_a_broken_reply_ends_the_connection() -> None:
     with pytest.raises(tt.RemoteProtocolError, match="not of the form '200 text'"):
         conn.next_event()
     assert conn.state is tt.State.FAILED
+
+
+def test_events_of_a_client_end_with_the_reply() -> None:
+    """What is behind it was not asked for, and that is told to the next who asks."""
+    conn = tt.ClientConnection()
+    conn.send(tt.Get(b"a"))
+    conn.receive_data(b"200 x\n200 y\n")
+    assert list(conn.events()) == [tt.Found(b"x")]
+    with pytest.raises(tt.RemoteProtocolError, match="not asked for"):
+        conn.send(tt.Get(b"b"))
