@@ -61,7 +61,7 @@ def python_of(package: str | None) -> Path:
     done = folder / "installed"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", package]
+        pip = (python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", package)
         subprocess.run(pip, check=True, capture_output=True, text=True)
         done.touch()
     return python

@@ -309,3 +309,13 @@ def test_what_is_not_bytes(make: Callable[[], Any], data: Any) -> None:
         conn.receive_data(data)
     conn.receive_data(b"")
     assert tt.ConnectionClosed() in (conn.next_event(), conn.next_event())
+
+
+def test_events_of_a_client_end_with_the_reply() -> None:
+    """What is behind it was not asked for, and that is told to the next who asks."""
+    conn = tt.ClientConnection()
+    conn.send(tt.Get(b"a"))
+    conn.receive_data(b"200 x\n200 y\n")
+    assert list(conn.events()) == [tt.Found(b"x")]
+    with pytest.raises(tt.RemoteProtocolError, match="not asked for"):
+        conn.send(tt.Get(b"b"))
