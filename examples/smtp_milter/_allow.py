@@ -6,10 +6,8 @@ from typing import Final, final
 
 import attrs
 from mailfront._addresses import names_of
-from mailfront._patience import within
 from mailfront.userdb import Base, UserDB
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 ANYBODY: Final = "*"
@@ -34,21 +32,17 @@ class AllowList:
     """Asks the user database; raises what it raises, and TimeoutError."""
 
     users: UserDB
-    patience: float
 
     async def has(self, recipient: bytes, sender: bytes) -> bool:
         """Whether the recipient takes all that comes from that sender; both as in the envelope."""
         recipients = names_of(_bare(recipient))
         if not recipients:
             return False
-        return await within(self.patience, self._ask(recipients, senders_of(_bare(sender))))
-
-    async def _ask(self, recipients: list[str], senders: list[str]) -> bool:
         query = select(AllowedSender.sender).where(
-            AllowedSender.recipient.in_(recipients), AllowedSender.sender.in_(senders)
+            AllowedSender.recipient.in_(recipients),
+            AllowedSender.sender.in_(senders_of(_bare(sender))),
         )
-        async with AsyncSession(self.users.engine) as session:
-            return (await session.execute(query.limit(1))).scalar_one_or_none() is not None
+        return await self.users.value(query.limit(1)) is not None
 
 
 def senders_of(address: bytes) -> list[str]:

@@ -121,8 +121,8 @@ async def _database(config: Config) -> tuple[bool, str]:
     assert config.allow_list is not None
     users = None
     try:
-        users = UserDB.connect(config.allow_list.database)
-        await AllowList(users, config.allow_list.patience).has(b"<a@b>", b"<c@d>")
+        users = UserDB.connect(config.allow_list.database, patience=config.allow_list.patience)
+        await AllowList(users).has(b"<a@b>", b"<c@d>")
     except Exception as error:
         return False, f"allow list: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     finally:

@@ -85,13 +85,13 @@ async def _allow_list(config: AllowListConfig) -> AsyncIterator[AllowList]:
 
     from smtp_milter import _allow  # noqa: PLC0415
 
-    users = UserDB.connect(config.database)
+    users = UserDB.connect(config.database, patience=config.patience)
     try:
         try:
             await users.create_tables()
         except SQLAlchemyError as error:
             raise OSError(f"the user database: {str(error).splitlines()[0]}") from None
-        yield _allow.AllowList(users, config.patience)
+        yield _allow.AllowList(users)
     finally:
         await users.close()
 

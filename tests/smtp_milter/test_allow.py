@@ -48,10 +48,10 @@ def test_who_is_listed(tmp_path: Path, recipient: bytes, sender: bytes, listed: 
         users = UserDB.connect(f"sqlite+aiosqlite:///{tmp_path}/users.db")
         try:
             with pytest.raises(SQLAlchemyError):
-                await AllowList(users, 5).has(b"<a@b>", b"<>")
+                await AllowList(users).has(b"<a@b>", b"<>")
             await users.create_tables()
             await users.add([AllowedSender(*row) for row in ROWS])
-            return await AllowList(users, 5).has(recipient, sender)
+            return await AllowList(users).has(recipient, sender)
         finally:
             await users.close()
 
