@@ -26,7 +26,10 @@ def test_what_is_shown_is_what_is_printed(name: str) -> None:
     shown = (DOCS / name).read_text(encoding="utf-8")
     assert without_times(page) == without_times(shown)
     if picture:
-        assert picture == PICTURE.read_text(encoding="utf-8")
+        # What comes after Quit comes from both sides at once.
+        drawn, end, _ = picture.partition(">Quit")
+        assert end
+        assert drawn == PICTURE.read_text(encoding="utf-8").partition(">Quit")[0]
 
 
 def test_all_checks_are_in_the_table() -> None:

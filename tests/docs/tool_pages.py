@@ -45,8 +45,8 @@ _SECONDS: Final = re.compile(r"(?m)^(\d+) +\d+\.\d{4} ([<>] )")
 
 
 def without_times(text: str) -> str:
-    """The same, whenever it was run."""
-    return _SECONDS.sub(r"\1 - \2", text)
+    """The same, whenever it was run, and whoever was the first to close after Quit."""
+    return re.sub("[<>] ConnectionClosed", "- ConnectionClosed", _SECONDS.sub(r"\1 - \2", text))
 
 
 def written(name: str, directory: Path) -> tuple[str, str]:
