@@ -90,7 +90,7 @@ def diff(
         try:
             encode_response(edit)
         except LocalProtocolError as exc:
-            raise LocalProtocolError(f"{_ATTRIBUTES[type(edit)]}: {exc}") from exc
+            raise LocalProtocolError(f"{ATTRIBUTES[type(edit)]}: {exc}") from exc
     return edits
 
 
@@ -110,7 +110,7 @@ def expressible(
     return True
 
 
-_ATTRIBUTES: Final[dict[type[Edit], str]] = {
+ATTRIBUTES: Final[dict[type[Edit], str]] = {
     AddHeader: "headers",
     InsertHeader: "headers",
     ChangeHeader: "headers",
