@@ -24,7 +24,14 @@ from ._events import (
     ReplaceBody,
 )
 from ._headers import Field, Headers
-from ._message import Message, Recipient, canonical_body, mailbox, without_brackets
+from ._message import (
+    Message,
+    Recipient,
+    canonical_body,
+    mailbox,
+    unquoted,
+    without_brackets,
+)
 from ._wire import HEADER_NAME
 
 
@@ -414,7 +421,7 @@ class _PostfixRecipients(_List):
 
     def _append(self, recipient: Recipient) -> None:
         super()._append(recipient)
-        self._spellings[_unquoted(recipient.mailbox).lower()].add(recipient.mailbox)
+        self._spellings[unquoted(recipient.mailbox).lower()].add(recipient.mailbox)
 
     def add(self, address: bytes, parameters: Parameters) -> None:
         recipient = Recipient(address, _recipient_parameters(parameters))
@@ -425,22 +432,12 @@ class _PostfixRecipients(_List):
 
     def delete(self, address: bytes) -> None:
         # Postfix has the recipients without their routes, but takes a filter by its word.
-        gone = _unquoted(without_brackets(address))
+        gone = unquoted(without_brackets(address))
         for spelling in self._spellings[gone.lower()]:
             # Forgets those in another case, too, though they stay.
             self._known -= {_identity(one) for one in self._of(spelling)}
-            if _unquoted(spelling) == gone:
+            if unquoted(spelling) == gone:
                 self._remove(spelling)
-
-
-# The local part of an address, if it is quoted or has a quoted character.
-_QUOTING: Final = re.compile(rb'\\(.)|"', re.DOTALL)
-
-
-def _unquoted(address: bytes) -> bytes:
-    """How Postfix keeps an address: ``"b"@x`` is ``b@x``."""
-    local, at, domain = address.rpartition(b"@")
-    return _QUOTING.sub(rb"\1", local) + at + domain
 
 
 def _identity(recipient: Recipient, orcpt: bytes = b"") -> tuple[object, ...]:
@@ -448,7 +445,7 @@ def _identity(recipient: Recipient, orcpt: bytes = b"") -> tuple[object, ...]:
     values = {_key(one): one.partition(b"=")[2].lower() for one in recipient.parameters}
     notify = frozenset(values.get(b"NOTIFY", b"").split(b","))
     original = _ESCAPED.sub(_unescaped, values.get(b"ORCPT", orcpt)).lower()
-    return _unquoted(recipient.mailbox).lower(), notify, original
+    return unquoted(recipient.mailbox).lower(), notify, original
 
 
 class _SendmailRecipients(_List):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LINE_END: Final = re.compile(rb"\r?\n")
 _HEAD: Final = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*")
+# Of a local part: what is quoted, or has a quoted character.
+_QUOTING: Final = re.compile(rb'\\(.)|"', re.DOTALL)
 # RFC 5321, 4.1.2 (A-d-l): obsolete, to be ignored, and still taken by all.
 _DOMAIN: Final = rb"@(?:\[[^\]]*\]|[^][@:,\s]+)"
 _ROUTE: Final = re.compile(rb"%b(?:,%b)*:" % (_DOMAIN, _DOMAIN))
@@ -104,6 +106,17 @@ class Recipient:
     def mailbox(self) -> bytes:
         """The address without its angle brackets, and without a source route before it."""
         return mailbox(self.address)
+
+    @property
+    def canonical(self) -> bytes:
+        """The mailbox in one spelling, to be compared and looked up: ``nobody@example.test``.
+
+        In lower case, without quotes and without the dot that may end a domain. So a client can't
+        get round a rule by another spelling; but local parts that differ in case only, which
+        hardly any system has, are one. What an MTA rewrites besides, it alone knows: the macro
+        ``{rcpt_addr}`` has what Postfix makes of it.
+        """
+        return unquoted(self.mailbox).removesuffix(b".").lower()
 
 
 @attrs.define
@@ -230,6 +243,12 @@ def without_brackets(address: bytes) -> bytes:
     if address[:1] == b"<" and address[-1:] == b">":
         return address[1:-1]
     return address
+
+
+def unquoted(mailbox: bytes) -> bytes:
+    """An address as Postfix keeps it: ``"b"@x`` is ``b@x``."""
+    local, at, domain = mailbox.rpartition(b"@")
+    return _QUOTING.sub(rb"\1", local) + at + domain
 
 
 def canonical_body(data: bytes) -> bytes:
