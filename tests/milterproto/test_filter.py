@@ -239,9 +239,14 @@ def test_what_the_function_makes_of_it_is_delivered(
         return
     assert result.message is not None
     assert result.message.body == after.body
-    unfolded = [field.raw.replace(b"\n", b"") for field in after.headers]
+    # Without leading space, no filter can tell whether there was a blank.
+    blank = b" " if version < 6 else b""
+
+    def unfolded(headers: Headers) -> list[bytes]:
+        return [one.raw.replace(b"\n", b"").removeprefix(blank) for one in headers]
+
     if dialect in (None, habits.dialect):
-        assert [f.raw.replace(b"\n", b"") for f in result.message.headers] == unfolded
+        assert unfolded(result.message.headers) == unfolded(after.headers)
 
 
 @pytest.mark.parametrize(
