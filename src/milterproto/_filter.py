@@ -254,6 +254,7 @@ class _Session:
         """No message, or none any more."""
         # What a function sees early, and may do with as it likes; what is to be edited is made of
         # the rest, at the end.
+        self._notes: dict[str, Any] = {}
         self._draft = Message()
         self._sender = MailFrom(b"<>")
         self._recipients: list[Recipient] = []
@@ -357,6 +358,7 @@ class _Session:
             self._sender.parameters,
             self._client,
             macros=self._macros,
+            notes=self._notes,
         )
 
     def _check_actions(self, edits: Sequence[Edit]) -> None:

@@ -129,6 +129,8 @@ class Message:
 
     ``client`` and ``macros`` say where it comes from. No edit can change that. ``macros`` are those
     of the moment when a filter was given the message, and don't count when messages are compared.
+    Nor do ``notes``, which are the filter's own: what a function of a `MessageFilter` puts there,
+    those that are called later for the same message find.
 
     Raises LocalProtocolError, which names the attribute, when one is given what it can't be. Lists
     are copied from whatever can be iterated over.
@@ -144,6 +146,7 @@ class Message:
         default=None, validator=attrs.validators.optional(_is(bytes, "quarantined"))
     )
     macros: Mapping[bytes, bytes] = attrs.field(factory=dict, eq=False, repr=False)
+    notes: dict[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
     @classmethod
     def parse(
@@ -174,7 +177,11 @@ class Message:
 
     @property
     def content(self) -> bytes:
-        """The text of the message with CRLF line ends, as an MTA would send it on."""
+        """The text of the message with CRLF line ends, as an MTA would send it on.
+
+        With the empty line after the header always; Postfix adds none to a message that ends with
+        its header.
+        """
         lines = [b"%b:%b\n" % (field.name, field.raw) for field in self.headers]
         return b"".join(lines).replace(b"\n", b"\r\n") + b"\r\n" + self.body
 

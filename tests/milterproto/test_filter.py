@@ -428,6 +428,35 @@ def test_what_is_no_verdict_on_a_recipient() -> None:
     assert [one.address for one in seen[0].recipients] == [b"<b@y.test>"]
 
 
+@pytest.mark.parametrize("max_size", [105, 10_000])
+def test_notes_go_along_with_the_message(max_size: int) -> None:
+    """From the early functions to the late ones; and the next message has none."""
+    heard: list[list[object]] = []
+
+    def on_sender(message: Message) -> None:
+        assert message.notes == {}
+        message.notes["heard"] = [message.sender]
+
+    def on_recipient(message: Message, recipient: Recipient) -> None:
+        message.notes["heard"].append(recipient.address)
+
+    def judge(message: Message) -> mp.Verdict:
+        heard.append(message.notes["heard"])
+        return mp.Accept()
+
+    tested = MessageFilter(
+        judge,
+        on_sender=on_sender,
+        on_recipient=on_recipient,
+        max_size=max_size,
+        on_too_large=judge,
+    )
+    mta = MTA(tested)
+    for until in (mp.RcptTo, None, mp.MailFrom, None):
+        mta.deliver(MESSAGE, until=until)
+    assert heard == [[b"<a@x.test>", b"<b@y.test>", b"c@y.test"]] * 2
+
+
 def test_without_a_function() -> None:
     """Nothing of the content comes, and the message passes."""
     result = deliver(MessageFilter(on_recipient=nothing), MESSAGE)
