@@ -9,7 +9,7 @@ from milterproto.message import Message, MessageFilter, Recipient
 
 def on_recipient(_message: Message, recipient: Recipient) -> mp.Verdict | None:
     """Asked about each recipient: the client hears of a refusal before it sends the content."""
-    if recipient.mailbox == b"nobody@example.test":
+    if recipient.canonical == b"nobody@example.test":
         return mp.ReplyCode.text(550, "5.1.1", "No such user here")
     return None
 

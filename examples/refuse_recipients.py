@@ -44,9 +44,8 @@ def judge(
     message: Message, recipient: Recipient, replies: Mapping[bytes, mp.ReplyCode]
 ) -> mp.ReplyCode | None:
     """What becomes of one recipient."""
-    # What the client wrote may lack the brackets, or have a route in them; the macro is the
-    # address that the MTA made of it.
-    address = message.macros.get(b"{rcpt_addr}", recipient.mailbox).lower()
+    # The macro is the address that the MTA made of what the client wrote.
+    address = Recipient(message.macros.get(b"{rcpt_addr}", recipient.address)).canonical
     _, at, domain = address.rpartition(b"@")
     return replies.get(address) or replies.get(at + domain)
 

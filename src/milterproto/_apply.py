@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -22,7 +24,14 @@ from ._events import (
     ReplaceBody,
 )
 from ._headers import Field, Headers
-from ._message import Message, Recipient, canonical_body, mailbox, without_brackets
+from ._message import (
+    Message,
+    Recipient,
+    canonical_body,
+    mailbox,
+    unquoted,
+    without_brackets,
+)
 from ._wire import HEADER_NAME
 
 
@@ -361,9 +370,11 @@ def _recipient_parameters(given: Parameters) -> Parameters:
 class Recipients(Protocol):
     """An MTA's list of recipients."""
 
-    shown: list[Recipient]
-
     def __init__(self, before: Iterable[Recipient]) -> None: ...
+    @property
+    def shown(self) -> list[Recipient]:
+        """All of them, in order."""
+
     def add(self, address: bytes, parameters: Parameters) -> None:
         """ADDRCPT, ADDRCPT_PAR."""
 
@@ -371,39 +382,62 @@ class Recipients(Protocol):
         """DELRCPT."""
 
 
-class _PostfixRecipients:
+class _List:
+    """Recipients in order, to be found by their addresses: there may be a thousand of each."""
+
+    def __init__(self, before: Iterable[Recipient]) -> None:
+        self._all: dict[int, Recipient] = {}
+        self._places: dict[bytes, list[int]] = defaultdict(list)
+        self._next = itertools.count()
+        for one in before:
+            self._append(one)
+
+    @property
+    def shown(self) -> list[Recipient]:
+        return list(self._all.values())
+
+    def _append(self, recipient: Recipient) -> None:
+        at = next(self._next)
+        self._all[at] = recipient
+        self._places[recipient.mailbox].append(at)
+
+    def _of(self, mailbox: bytes) -> list[Recipient]:
+        return [self._all[at] for at in self._places.get(mailbox, ())]
+
+    def _remove(self, mailbox: bytes) -> None:
+        for at in self._places.pop(mailbox, ()):
+            del self._all[at]
+
+
+class _PostfixRecipients(_List):
     """Several may have one address, if their parameters differ."""
 
     def __init__(self, before: Iterable[Recipient]) -> None:
-        self.shown = list(before)
+        # Those of an address in any case, and with or without quotes.
+        self._spellings: dict[bytes, set[bytes]] = defaultdict(set)
+        super().__init__(before)
         # Those that came by SMTP have an ORCPT from the start, if only their own address.
         self._known = {_identity(one, b"rfc822;" + one.mailbox) for one in self.shown}
+
+    def _append(self, recipient: Recipient) -> None:
+        super()._append(recipient)
+        self._spellings[unquoted(recipient.mailbox).lower()].add(recipient.mailbox)
 
     def add(self, address: bytes, parameters: Parameters) -> None:
         recipient = Recipient(address, _recipient_parameters(parameters))
         identity = _identity(recipient)
         if identity not in self._known:
             self._known.add(identity)
-            self.shown.append(recipient)
+            self._append(recipient)
 
     def delete(self, address: bytes) -> None:
         # Postfix has the recipients without their routes, but takes a filter by its word.
-        gone = _unquoted(without_brackets(address))
-        # Forgets those in another case, too, though they stay.
-        self._known -= {
-            _identity(one) for one in self.shown if _unquoted(one.mailbox).lower() == gone.lower()
-        }
-        self.shown = [one for one in self.shown if _unquoted(one.mailbox) != gone]
-
-
-# The local part of an address, if it is quoted or has a quoted character.
-_QUOTING: Final = re.compile(rb'\\(.)|"', re.DOTALL)
-
-
-def _unquoted(address: bytes) -> bytes:
-    """How Postfix keeps an address: ``"b"@x`` is ``b@x``."""
-    local, at, domain = address.rpartition(b"@")
-    return _QUOTING.sub(rb"\1", local) + at + domain
+        gone = unquoted(without_brackets(address))
+        for spelling in self._spellings[gone.lower()]:
+            # Forgets those in another case, too, though they stay.
+            self._known -= {_identity(one) for one in self._of(spelling)}
+            if unquoted(spelling) == gone:
+                self._remove(spelling)
 
 
 def _identity(recipient: Recipient, orcpt: bytes = b"") -> tuple[object, ...]:
@@ -411,21 +445,18 @@ def _identity(recipient: Recipient, orcpt: bytes = b"") -> tuple[object, ...]:
     values = {_key(one): one.partition(b"=")[2].lower() for one in recipient.parameters}
     notify = frozenset(values.get(b"NOTIFY", b"").split(b","))
     original = _ESCAPED.sub(_unescaped, values.get(b"ORCPT", orcpt)).lower()
-    return _unquoted(recipient.mailbox).lower(), notify, original
+    return unquoted(recipient.mailbox).lower(), notify, original
 
 
-class _SendmailRecipients:
+class _SendmailRecipients(_List):
     """One of an address; who is there already stays as it is."""
 
-    def __init__(self, before: Iterable[Recipient]) -> None:
-        self.shown = list(before)
-
     def add(self, address: bytes, parameters: Parameters) -> None:
-        if all(one.mailbox != mailbox(address) for one in self.shown):
-            self.shown.append(Recipient(address, parameters))
+        if not self._of(mailbox(address)):
+            self._append(Recipient(address, parameters))
 
     def delete(self, address: bytes) -> None:
-        self.shown = [one for one in self.shown if one.mailbox != mailbox(address)]
+        self._remove(mailbox(address))
 
 
 RECIPIENTS: Final[Mapping[Dialect, type[Recipients]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +91,7 @@ def diff(
         try:
             encode_response(edit)
         except LocalProtocolError as exc:
-            raise LocalProtocolError(f"{_ATTRIBUTES[type(edit)]}: {exc}") from exc
+            raise LocalProtocolError(f"{ATTRIBUTES[type(edit)]}: {exc}") from exc
     return edits
 
 
@@ -110,7 +111,9 @@ def expressible(
     return True
 
 
-_ATTRIBUTES: Final[dict[type[Edit], str]] = {
+_FOLDING: Final = re.compile(rb"\n(?=[ \t])")
+
+ATTRIBUTES: Final[dict[type[Edit], str]] = {
     AddHeader: "headers",
     InsertHeader: "headers",
     ChangeHeader: "headers",
@@ -162,6 +165,8 @@ class _HeaderWriter:
 
         So each index is right whether or not the MTA counts anew after a deletion.
         """
+        if before == after:
+            return
         plan = self._plan(before, after)
         yield from self._changes(plan)
         yield from self._additions(plan)
@@ -177,7 +182,8 @@ class _HeaderWriter:
         return _Plan(before=before, after=after, stay=stay, change=change)
 
     def _key(self, field: Field) -> tuple[bytes, bytes]:
-        return field.name, field.raw if self.strict else field.raw.replace(b"\n", b"")
+        # Before anything but white space, a line end is no folding.
+        return field.name, field.raw if self.strict else _FOLDING.sub(b"", field.raw)
 
     def _name(self, field: Field) -> bytes:
         # Sendmail leaves the name of a changed field as it was.
@@ -229,7 +235,7 @@ class _HeaderWriter:
         """The index that inserts below a field, all deletions being done."""
         if self.dialect is Dialect.POSTFIX:
             # All that is left down to there, and Postfix's own Received on top.
-            return 1 + sum(1 for i in kept if i <= above)
+            return 1 + bisect.bisect_right(kept, above)
         if self.dialect is Dialect.SENDMAIL:
             # That field's own position, deleted ones and those that Sendmail hides included.
             return SENDMAIL_HIDDEN + above

@@ -11,15 +11,18 @@ import attrs
 
 from ._apply import Dialect
 from ._connection import FilterConnection
-from ._diff import diff
+from ._diff import ATTRIBUTES, diff
+from ._errors import LocalProtocolError
 from ._events import (
     Abort,
     Accept,
+    AddRecipient,
     Body,
     Command,
     Connect,
     ConnectionClosed,
     Continue,
+    Edit,
     EndOfHeaders,
     EndOfMessage,
     Header,
@@ -29,10 +32,8 @@ from ._events import (
     Quit,
     QuitNewConnection,
     RcptTo,
-    Reject,
     ReplyCode,
     Response,
-    TempFail,
     Verdict,
 )
 from ._flags import Actions, Stage, Steps
@@ -40,6 +41,7 @@ from ._headers import Field, Headers
 from ._macros import MacroTable
 from ._message import Client, Message, Recipient
 from ._negotiation import OptionalEvent, Wants, negotiate
+from ._state import EDITS
 
 Decision: TypeAlias = Verdict | None
 """What a function says: None lets the message go on."""
@@ -60,7 +62,14 @@ DEFAULT_MAX_SIZE: Final = 32 * 1024 * 1024
 # What Python needs for an object beside the bytes in it, roughly.
 _OBJECT: Final = 100
 
-_REFUSALS: Final = (Reject, TempFail, ReplyCode)
+# Macros that a `Client`, the queue id and the dialect are made of; Postfix says what it is.
+_NEEDED: Final[Mapping[Stage, tuple[bytes, ...]]] = {
+    Stage.CONNECT: (b"v",),
+    Stage.HELO: (b"{tls_version}",),
+    Stage.MAIL: (b"i", b"{auth_authen}"),
+    Stage.EOH: (b"i",),
+    Stage.EOM: (b"i",),
+}
 
 
 def refuse_too_large(_message: Message) -> Verdict:
@@ -85,7 +94,7 @@ class MessageFilter:
 
     ``body``: False for a filter that does not look at it; it is then not sent, and seems empty.
     ``actions``: which edits ``function`` may make; a filter that makes fewer may say so.
-    ``macros``: names to be asked for, as in `Wants`.
+    ``macros``: names to be asked for, as in `Wants`; those that a `Message` is made of are added.
     ``dialect``: whose positions `diff` uses. Without one it is Postfix's if the MTA calls itself
     so, and otherwise only edits are made that all MTAs take alike.
     ``max_size``: how much of a message is kept, in bytes; one that is larger goes to
@@ -132,11 +141,17 @@ class MessageFilter:
         )
 
     def _macro_lists(self) -> Mapping[Stage, Collection[bytes]]:
-        names = self.macros.get(Stage.CONNECT)
-        if names is None or self.dialect is not None:
-            return self.macros
-        # A list of one's own stands in place of the MTA's, in which Postfix says what it is.
-        return {**self.macros, Stage.CONNECT: (*(one for one in names if one != b"v"), b"v")}
+        # A list of one's own stands in place of the MTA's, so it must have what is read here, too.
+        needed = dict(_NEEDED)
+        if self.dialect is not None:
+            del needed[Stage.CONNECT]
+        return {
+            stage: (
+                *(one for one in names if one not in needed.get(stage, ())),
+                *needed.get(stage, ()),
+            )
+            for stage, names in self.macros.items()
+        }
 
     def session(self, connection: FilterConnection) -> Handler:
         """What handles the events of one connection from the MTA, in order.
@@ -239,6 +254,7 @@ class _Session:
         """No message, or none any more."""
         # What a function sees early, and may do with as it likes; what is to be edited is made of
         # the rest, at the end.
+        self._notes: dict[str, Any] = {}
         self._draft = Message()
         self._sender = MailFrom(b"<>")
         self._recipients: list[Recipient] = []
@@ -263,20 +279,22 @@ class _Session:
         self._forget()
         self._identify()
         self._sender = event
-        self._draft = self._message(self._conn.macros)
+        self._draft = self._message()
         return self._ask(self._functions.on_sender, self._draft)
 
     def rcpt(self, event: RcptTo) -> Responses | Awaitable[Responses]:
         recipient = Recipient(event.recipient, event.parameters)
 
         def then(decision: Decision) -> Responses:
-            if not isinstance(decision, _REFUSALS):
+            # What is no verdict is found out when it is sent; the client hears that it failed.
+            if decision is None or isinstance(decision, Continue | Accept):
                 self._add(recipient)
             return _early(decision)
 
         function = self._functions.on_recipient
         if function is None:
             self._add(recipient)
+        self._draft.macros = self._macros
         return self._ask(function, self._draft, recipient, then=then)
 
     def _add(self, recipient: Recipient) -> None:
@@ -299,14 +317,15 @@ class _Session:
         return self._silence()
 
     def body(self, event: Body | EndOfMessage) -> Responses:
-        if self._fits(len(event.data)):
+        # An MTA that can't leave it out sends it all the same.
+        if self._functions.body and self._fits(len(event.data)):
             self._body += event.data
         return self._silence()
 
     def end_of_message(self, event: EndOfMessage) -> Responses | Awaitable[Responses]:
         functions = self._functions
         self.body(event)
-        before = self._message(cast("MacroTable", self._conn.macros).copy())
+        before = self._message()
         too_large = self._size > functions.max_size
         self._forget()
         if functions.function is None:
@@ -320,11 +339,17 @@ class _Session:
             if not isinstance(verdict, Continue | Accept):
                 return [verdict]
             edits = diff(before, message, self._dialect(before), leading_space=self._leading_space)
+            self._check_actions(edits)
             return [*edits, verdict]
 
         return self._ask(functions.function, message, then=then)
 
-    def _message(self, macros: Mapping[bytes, bytes]) -> Message:
+    @property
+    def _macros(self) -> MacroTable:
+        """Those of this moment, which stay so."""
+        return cast("MacroTable", self._conn.macros).copy()
+
+    def _message(self) -> Message:
         return Message(
             self._sender.sender,
             list(self._recipients),
@@ -332,8 +357,22 @@ class _Session:
             bytes(self._body),
             self._sender.parameters,
             self._client,
-            macros=macros,
+            macros=self._macros,
+            notes=self._notes,
         )
+
+    def _check_actions(self, edits: Sequence[Edit]) -> None:
+        """Before any of them is sent."""
+        allowed = cast("Negotiate", self._conn.negotiated).actions
+        for edit in edits:
+            needed = EDITS[type(edit)]
+            if isinstance(edit, AddRecipient) and edit.parameters:
+                needed = Actions.ADDRCPT_PAR
+            if not allowed & needed:
+                raise LocalProtocolError(
+                    f"{ATTRIBUTES[type(edit)]}: {type(edit).__name__}(...) needs "
+                    f"Actions.{needed.name}, which was not negotiated"
+                )
 
     def _dialect(self, message: Message) -> Dialect | None:
         if self._functions.dialect is not None:

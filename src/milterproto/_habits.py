@@ -110,6 +110,12 @@ class MacroValues:
     recipient: Recipient | None = None
     # Postfix opens the queue file once it has taken a recipient.
     has_queue_id: bool = False
+    # Looked up once; a header may be long.
+    _message_id: bytes = attrs.field(init=False)
+
+    @_message_id.default
+    def _find_message_id(self) -> bytes:
+        return self.message.headers.get("Message-Id")
 
     def of(self, names: Names) -> dict[bytes, bytes]:
         """Name and value of those that are known; the message's own macros count first."""
@@ -140,6 +146,6 @@ class MacroValues:
             values[b"{rcpt_mailer}"] = b"smtp"
         if self.has_queue_id or self.habits is Habits.SENDMAIL:
             values[b"i"] = self.queue_id
-        if message_id := self.message.headers.get("Message-Id"):
-            values[b"{msg_id}"] = message_id
+        if self._message_id:
+            values[b"{msg_id}"] = self._message_id
         return values

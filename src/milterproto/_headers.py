@@ -132,6 +132,8 @@ class Headers:
 
     def fields(self, name: Text) -> list[Field]:
         """All fields of that name, in order."""
+        if isinstance(name, str) and not name.isascii():
+            return []
         wanted = _name(name).lower()
         return [field for field in self._fields if field.name.lower() == wanted]
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LINE_END: Final = re.compile(rb"\r?\n")
 _HEAD: Final = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*")
+# Of a local part: what is quoted, or has a quoted character.
+_QUOTING: Final = re.compile(rb'\\(.)|"', re.DOTALL)
 # RFC 5321, 4.1.2 (A-d-l): obsolete, to be ignored, and still taken by all.
 _DOMAIN: Final = rb"@(?:\[[^\]]*\]|[^][@:,\s]+)"
 _ROUTE: Final = re.compile(rb"%b(?:,%b)*:" % (_DOMAIN, _DOMAIN))
@@ -105,6 +107,17 @@ class Recipient:
         """The address without its angle brackets, and without a source route before it."""
         return mailbox(self.address)
 
+    @property
+    def canonical(self) -> bytes:
+        """The mailbox in one spelling, to be compared and looked up: ``nobody@example.test``.
+
+        In lower case, without quotes and without the dot that may end a domain. So a client can't
+        get round a rule by another spelling; but local parts that differ in case only, which
+        hardly any system has, are one. What an MTA rewrites besides, it alone knows: the macro
+        ``{rcpt_addr}`` has what Postfix makes of it.
+        """
+        return unquoted(self.mailbox).removesuffix(b".").lower()
+
 
 @attrs.define
 class Message:
@@ -116,6 +129,8 @@ class Message:
 
     ``client`` and ``macros`` say where it comes from. No edit can change that. ``macros`` are those
     of the moment when a filter was given the message, and don't count when messages are compared.
+    Nor do ``notes``, which are the filter's own: what a function of a `MessageFilter` puts there,
+    those that are called later for the same message find.
 
     Raises LocalProtocolError, which names the attribute, when one is given what it can't be. Lists
     are copied from whatever can be iterated over.
@@ -131,6 +146,7 @@ class Message:
         default=None, validator=attrs.validators.optional(_is(bytes, "quarantined"))
     )
     macros: Mapping[bytes, bytes] = attrs.field(factory=dict, eq=False, repr=False)
+    notes: dict[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
     @classmethod
     def parse(
@@ -161,7 +177,11 @@ class Message:
 
     @property
     def content(self) -> bytes:
-        """The text of the message with CRLF line ends, as an MTA would send it on."""
+        """The text of the message with CRLF line ends, as an MTA would send it on.
+
+        With the empty line after the header always; Postfix adds none to a message that ends with
+        its header.
+        """
         lines = [b"%b:%b\n" % (field.name, field.raw) for field in self.headers]
         return b"".join(lines).replace(b"\n", b"\r\n") + b"\r\n" + self.body
 
@@ -230,6 +250,12 @@ def without_brackets(address: bytes) -> bytes:
     if address[:1] == b"<" and address[-1:] == b">":
         return address[1:-1]
     return address
+
+
+def unquoted(mailbox: bytes) -> bytes:
+    """An address as Postfix keeps it: ``"b"@x`` is ``b@x``."""
+    local, at, domain = mailbox.rpartition(b"@")
+    return _QUOTING.sub(rb"\1", local) + at + domain
 
 
 def canonical_body(data: bytes) -> bytes:

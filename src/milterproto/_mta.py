@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, cast, final
 
 import attrs
 
-from ._apply import apply
+from ._apply import apply, postfix_writes
 from ._connection import MTAConnection
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
@@ -46,7 +46,7 @@ from ._flags import ALL_ACTIONS, MAX_VERSION, Actions, Steps
 from ._habits import MACROS, STAGES, Habits, MacroValues
 from ._headers import Field, Headers
 from ._memory import Filter, MemoryWire, Run, Wire, run_alone
-from ._message import Client, Message, Recipient
+from ._message import Client, Message, Recipient, canonical_body
 from ._negotiation import offer
 from ._state import EDITS, State
 from ._wire import MAX_PACKET
@@ -94,7 +94,10 @@ class Result:
 
     @property
     def accepted(self) -> bool:
-        """Whether the message is delivered to anybody."""
+        """Whether the MTA takes the message for anybody.
+
+        It may then hold it: ``message.quarantined``.
+        """
         return self.message is not None and bool(self.message.recipients)
 
     @property
@@ -143,8 +146,13 @@ class MTA:
         sent where they would be: where this MTA sends them anyway, or the filter asks for them.
 
         ``until``: the message is given up after the first such event, as if the client said RSET.
+        Raises LocalProtocolError if there is none before the message is over.
+
+        What no MTA would pass on is put right, as Postfix does: in a header field a CR becomes a
+        blank, a NUL and what follows it goes, and so does what is beyond 60,000 bytes; body lines
+        end in CRLF.
         """
-        message = message.copy()
+        message = _received(message)
         if message.client == Client():
             message.client = _SOMEBODY
         message.recipients = message.recipients or [_SOMEONE]
@@ -306,7 +314,8 @@ class _Transaction:
         self._message = message
         self._until = until
         self._any_taken = False
-        self._refused: list[tuple[Recipient, Verdict]] = []
+        self._at = 0
+        self._refused: dict[int, tuple[Recipient, Verdict]] = {}
         self._edits: list[Edit] = []
         self._values = MacroValues(mta.habits, message, mta.next_queue_id())
 
@@ -317,17 +326,21 @@ class _Transaction:
             last = self._tell(command)
             if last is not None:
                 self._mta.abort(decided=True)
+                if self._until is not None and type(command) is EndOfMessage:
+                    raise LocalProtocolError(
+                        f"until={self._until.__name__}: there was none before the message was over"
+                    )
                 return self._result(last)
             if type(command) is self._until:
                 self._mta.abort(decided=False)
                 return self._result(None)
         self._mta.abort(decided=False)
-        return self._result((self._refused[-1][1], RcptTo))
+        return self._result((self._refused[self._at][1], RcptTo))
 
     def _commands(self) -> Iterator[Command]:
         message = self._message
         yield MailFrom(message.sender, message.sender_parameters)
-        for recipient in message.recipients:
+        for self._at, recipient in enumerate(message.recipients):
             self._values.recipient = recipient
             yield RcptTo(recipient.address, recipient.parameters)
         if not self._any_taken:
@@ -353,7 +366,7 @@ class _Transaction:
         if type(command) is RcptTo:
             recipient = Recipient(command.recipient, command.parameters)
             if isinstance(verdict, _REFUSALS):
-                self._refused.append((recipient, verdict))
+                self._refused[self._at] = recipient, verdict
                 return self._mta.about_client
             self._any_taken = True
             self._values.has_queue_id = True
@@ -369,10 +382,12 @@ class _Transaction:
         verdict, stage = last or (None, None)
         delivered = None
         if isinstance(verdict, (Continue, Accept)):
-            refused = [recipient for recipient, _ in self._refused]
             delivered = self._message.copy()
             # Whom the filter was not asked about, for it had accepted all, is a recipient, too.
-            delivered.recipients = [one for one in delivered.recipients if one not in refused]
+            # One that is named twice may be refused once.
+            delivered.recipients = [
+                one for at, one in enumerate(delivered.recipients) if at not in self._refused
+            ]
             delivered = apply(
                 delivered,
                 self._edits,
@@ -384,9 +399,20 @@ class _Transaction:
             stage,
             tuple(self._edits),
             delivered,
-            tuple(self._refused),
+            tuple(self._refused.values()),
             tuple(self._mta.transcript),
         )
+
+
+def _received(message: Message) -> Message:
+    """What an MTA makes of a message before a filter hears of it."""
+    message = message.copy()
+    message.headers = Headers(
+        Field(one.name, postfix_writes(one.name, one.raw.partition(b"\0")[0].replace(b"\r", b" ")))
+        for one in message.headers
+    )
+    message.body = canonical_body(message.body)
+    return message
 
 
 def _wire_to(tested: Tested, run: Run) -> Wire:
@@ -395,4 +421,6 @@ def _wire_to(tested: Tested, run: Run) -> Wire:
         return cast("Wire", tested)
     if hasattr(tested, "session"):
         return MemoryWire(cast("Filter", tested), run)
+    if not callable(tested):
+        raise LocalProtocolError(f"{tested!r} is neither a function, nor a filter, nor a socket")
     return MemoryWire(MessageFilter(tested), run)

@@ -42,6 +42,30 @@ def test_the_filter_of_the_readme() -> None:
     assert result.message.headers.all("X-Client-Address") == [b"192.0.2.17"]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        b"Nobody@example.test",
+        b"<nobody@Example.TEST>",
+        b'<"nobody"@example.test>',
+        b'<"no\\body"@example.test>',
+        b"<no\\body@example.test>",
+        b"<@relay.test:nobody@example.test>",
+        b"<@a.test,@b.test:Nobody@example.test.>",
+    ],
+)
+@pytest.mark.parametrize("habits", Habits)
+def test_no_other_spelling_gets_round_it(address: bytes, habits: Habits) -> None:
+    """However the client writes the address."""
+    mail = message()
+    mail.recipients = [Recipient(address)]
+    tested = MessageFilter(on_recipient=first_filter.on_recipient)
+    assert len(deliver(tested, mail, habits=habits).refused) == 1
+    listed = refuse_recipients.parse_list("nobody@example.test 550 5.1.1 No such user here")
+    tested = MessageFilter(on_recipient=functools.partial(refuse_recipients.judge, replies=listed))
+    assert len(deliver(tested, mail, habits=habits).refused) == 1
+
+
 def test_services_are_made_of_functions_and_filters() -> None:
     """The one is the other, with nothing else."""
     for judge in (first_filter.judge, MessageFilter(first_filter.judge)):

@@ -76,6 +76,29 @@ def test_refuse_recipients(bed: Bed, adapter: list[str], tmp_path: Path) -> None
     assert delivery.without_received == REST + b"\r\nHello\r\n"
 
 
+SPELLINGS = (
+    *(b"<nobody@example.test>", b"<Nobody@Example.test>", b'<"nobody"@example.test>'),
+    *(b"<@route.test:nobody@example.test>", b"<nobody@example.test.>", b"nobody@example.test"),
+)
+
+
+def test_first_filter(bed: Bed) -> None:
+    """However the client writes the address, it is refused; the others get their mail."""
+    with Program("first_filter.py", *on_socket(bed.other)):
+        with bed.client("other") as client:
+            client.must(b"250", b"MAIL FROM:<a@example.org>")
+            for spelling in SPELLINGS:
+                refusal = client.command(b"RCPT TO:" + spelling)
+                assert refusal == b"550 5.1.1 No such user here"
+            client.must(b"250", b"RCPT TO:<b@example.test>")
+            client.must(b"354", b"DATA")
+            assert client.content(REST + b"\r\nHello\r\n").startswith(b"250 ")
+            client.quit()
+        delivery = bed.delivery()
+    assert delivery.addresses == [b"<b@example.test>"]
+    assert delivery.values(b"X-Client-Address") == [b" 127.0.0.1"]
+
+
 @any_adapter
 def test_check_body(bed: Bed, adapter: list[str]) -> None:
     """One message is blackened, one is held, one passes as it is."""

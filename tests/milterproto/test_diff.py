@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -177,6 +178,9 @@ def test_what_is_usual() -> None:
     before.headers[0], after.headers[0] = after.headers[0], before.headers[0]
     assert expressible(before, after)
     assert not expressible(before, after, strict=True)
+    # A line end where none may be is none.
+    before.headers[0], after.headers[0] = Field(b"A", b" ab"), Field(b"A", b" a\nb")
+    assert not expressible(before, after)
 
 
 def test_a_whole_new_header() -> None:
@@ -208,6 +212,24 @@ def test_more_edits_than_postfix_takes() -> None:
         with pytest.raises(mp.LocalProtocolError, match=r"^headers: 1001 changes are more than"):
             diff(before, Message(), dialect)
     assert len(diff(before, Message(), SENDMAIL)) == 1001
+
+
+def test_many_recipients_and_fields() -> None:
+    """A client may send a thousand of each, and no other connection is to wait for it."""
+    before = Message(recipients=[Recipient(b"<%d@x>" % number) for number in range(1000)])
+    before.headers = Headers([Field(b"X-%d" % number, b" a") for number in range(2000)])
+    after = before.copy()
+    after.recipients = [Recipient(b"<%d@y>" % number) for number in range(1000)]
+    for number in range(900):
+        after.headers.insert(2 * number + 1, "X-New", b"a")
+    start = time.process_time()
+    for dialect in Dialect:
+        edits = diff(before, after, dialect)
+        assert len(edits) == 2900
+        assert comparable(apply(before, edits, dialect)) == comparable(after)
+    large = Message(headers=Headers([Field(b"X-%d" % number, b" a") for number in range(100_000)]))
+    assert diff(large, large.copy()) == []
+    assert time.process_time() - start < 2
 
 
 def test_folding() -> None:

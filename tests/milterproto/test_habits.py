@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import milterproto as mp
 from milterproto._habits import MACROS, STAGES, Habits, MacroValues
-from milterproto.message import Client, Dialect, Message, Recipient
+from milterproto.message import Client, Dialect, Field, Headers, Message, Recipient
 
 CLIENT = Client(b"c.test", mp.Family.INET, 1, b"192.0.2.1", b"h", b"TLSv1.3", b"ann")
 MESSAGE = Message.parse(b"Message-Id: <1@x>\n", sender=b"<a@x.test>", client=CLIENT)
@@ -58,6 +60,17 @@ def test_what_is_known() -> None:
         b"{rcpt_mailer}": b"smtp",
     }
     assert values.of((b"{msg_id}", b"{unheard_of}")) == {b"{msg_id}": b"<1@x>"}
+
+
+def test_a_long_header_is_searched_once() -> None:
+    """And not before each of its fields."""
+    message = MESSAGE.copy()
+    message.headers = Headers([Field(b"X", b" 1")] * 20_000)
+    values = MacroValues(Habits.POSTFIX, message, b"Q1")
+    start = time.process_time()
+    for _ in range(1000):
+        assert values.of((b"i",)) == {}
+    assert time.process_time() - start < 1
 
 
 def test_what_is_not_known_is_left_out() -> None:

@@ -169,6 +169,8 @@ def test_look_ups() -> None:
     assert "subject" in headers
     assert "To" not in headers
     assert 1 not in headers
+    assert "é" not in headers
+    assert headers.get("é", b"?") == b"?"
     assert headers.fields("X-a") == [Field(b"X-A", b" one"), Field(b"x-a", b"\ttwo ")]
     assert headers.all(b"x-a") == [b"one", b"two"]
     assert headers.get("x-a") == b"one"

@@ -122,6 +122,34 @@ def test_source_routes(address: bytes, mailbox: bytes) -> None:
     assert message.remove_recipient(mailbox)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        b"Nobody@example.test",
+        b"<nobody@Example.TEST>",
+        b'<"nobody"@example.test>',
+        b'<"no\\body"@example.test>',
+        b"<no\\body@example.test>",
+        b"<@relay.test:nobody@example.test>",
+        b"<@a.test,@b.test:Nobody@example.test.>",
+    ],
+)
+def test_one_spelling_of_all(address: bytes) -> None:
+    """So that no client gets round a rule."""
+    assert Recipient(address).canonical == b"nobody@example.test"
+
+
+def test_other_mailboxes_are_others() -> None:
+    """Though they look alike."""
+    addresses = [b'<"@a.test:b"@c.test>', b"<b@c.test>", b'<"b@c.test"@d.test>', b"<postmaster>"]
+    assert [Recipient(one).canonical for one in addresses] == [
+        b"@a.test:b@c.test",
+        b"b@c.test",
+        b"b@c.test@d.test",
+        b"postmaster",
+    ]
+
+
 def test_what_can_be_iterated_over_is_a_list() -> None:
     """An iterator can be read once only, and would seem empty to all who look after that."""
     message = parsed()

@@ -388,6 +388,49 @@ def test_quarantine() -> None:
     assert result.message.quarantined == b"odd"
 
 
+def test_what_no_mta_would_pass_on() -> None:
+    """It is not the filter's fault, so the filter sees what it would see."""
+    message = MESSAGE.copy()
+    message.headers = Headers(
+        Field(b"X", raw) for raw in (b" a\rb", b" a\r\n b", b" a\0b", b" " + b"x" * 70_000)
+    )
+    message.body = b"a\nb"
+    for habits in Habits:
+        result, _ = played({}, habits, message=message)
+        assert result.message is not None
+        assert [one.raw for one in result.message.headers] == [
+            *(b" a b", b" a \n b", b" a", b" " + b"x" * 59_997),
+        ]
+        assert result.message.body == b"a\r\nb\r\n"
+
+
+def test_one_address_twice() -> None:
+    """Each is asked about, and the one that is not refused stays."""
+    message = MESSAGE.copy()
+    message.recipients = [Recipient(b"<b@y.test>")] * 3
+    answers = iter([None, mp.Reject(), None])
+
+    def handle(event: object) -> mp.Verdict | None:
+        return next(answers) if isinstance(event, mp.RcptTo) else None
+
+    result = MTA(EventFilter(lambda _: handle, ALL)).deliver(message)
+    assert result.message is not None
+    assert result.message.recipients == [Recipient(b"<b@y.test>")] * 2
+    assert len(result.refused) == 1
+
+
+@pytest.mark.parametrize("until", [mp.Connect, mp.Quit, mp.EndOfMessage, mp.Body])
+def test_given_up_at_what_never_comes(until: type[mp.Command]) -> None:
+    """A mistake in the test, not a message that was taken."""
+    message = MESSAGE.copy()
+    message.body = b""
+    mta = MTA(answering({}))
+    with pytest.raises(mp.LocalProtocolError, match=f"^until={until.__name__}: "):
+        mta.deliver(message, until=until)
+    mta = MTA(answering({mp.MailFrom: mp.Reject()}))
+    assert mta.deliver(message, until=until).verdict == mp.Reject()
+
+
 # --- the rest ----------------------------------------------------------------------------
 
 
@@ -468,7 +511,6 @@ def test_any_session(  # noqa: PLR0917
     replies: set[Any],
 ) -> None:
     """Whatever filter and message: a result that agrees with itself, or the codec's reason."""
-    message.headers = Headers(f for f in message.headers if b"\r" not in f.raw)
     wants = mp.Wants(events=events, replies=replies)
     mta = MTA(answering(answers, wants), habits=habits, version=version)
 
@@ -529,6 +571,13 @@ def test_a_function_or_a_filter() -> None:
     """In place of a wire."""
     assert MTA(lambda _: mp.Reject()).deliver(MESSAGE).verdict == mp.Reject()
     assert MTA(MessageFilter(lambda _: mp.Reject())).deliver(MESSAGE).verdict == mp.Reject()
+
+
+@pytest.mark.parametrize("nothing", [None, 5, b"filter"], ids=repr)
+def test_what_is_no_filter(nothing: Any) -> None:
+    """A variable that was not set would pass all tests."""
+    with pytest.raises(mp.LocalProtocolError, match="is neither a function"):
+        MTA(nothing)
 
 
 def test_a_filter_that_closes() -> None:
