@@ -30,7 +30,8 @@ import milterproto as mp
 from smtp_milter._check import check
 from smtp_milter._config import AllowListConfig, Config, ConfigError, load
 from smtp_milter._gateways import Gateway, Gateways
-from smtp_milter._session import AllowList, Services, Session
+from smtp_milter._services import AllowList, Services
+from smtp_milter._session import Session
 from smtp_milter._sink import Sink
 from smtp_milter._tokens import Tokens
 
