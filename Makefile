@@ -6,10 +6,12 @@
 PYTHON ?= python3.13 python3.12 python3.11 python3
 # Passed on to pytest: `make test ARGS="-k buffer"`.
 ARGS ?=
+# How long `make fuzz` runs each target.
+SECONDS ?= 10
 
 VENV := .venv
 BIN := $(VENV)/bin
-GROUPS := demo mailfront gateway test check docs
+GROUPS := demo mailfront gateway test check docs fuzz mutate
 SERVERS := postfix dovecot-core dovecot-imapd dovecot-submissiond nginx libnginx-mod-mail libmilter-dev miltertest opendkim postgresql swaks systemd gcc libc6-dev spampd spamassassin amavisd-new
 
 .DEFAULT_GOAL := help
@@ -56,7 +58,16 @@ bench: $(VENV)/.stamp-test ## our speed beside that of others, as ratios of one 
 long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists, load
 	@$(BIN)/python -m tests.benchmarks.long_table
 	@$(BIN)/python -m tests.benchmarks.long_edits
+	@$(BIN)/python -m tests.benchmarks.long_filters
 	@$(BIN)/python -m tests.benchmarks.long_smtp_milter
+
+.PHONY: fuzz
+fuzz: $(VENV)/.stamp-test $(VENV)/.stamp-fuzz ## coverage-guided, each decoder; SECONDS=600 for longer than 10 each
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+.PHONY: mutate
+mutate: $(VENV)/.stamp-mutate ## break the codecs on purpose and see the tests fail; ARGS=tcptable/_wire.py
+	@$(BIN)/python -m tests.mutate $(ARGS)
 
 # Answered beforehand with "No configuration", Debian's Postfix starts nothing; policy-rc.d
 # (101 = forbidden) keeps every other service down too. A Postfix that is already there keeps

@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 try:
     from rich.console import Console
@@ -20,6 +21,8 @@ try:
     from rich.text import Text
 
     import milterproto as mp
+    from milterproto.message import Dialect, Field, Headers, apply
+    from milterproto.message import Message as WholeMessage
 except ModuleNotFoundError as error:
     raise SystemExit(f"{error.name} is not installed here: run `make demo`") from None
 
@@ -239,10 +242,10 @@ class MTA:
         return self.conn.events()
 
 
-Headers = list[tuple[bytes, bytes]]
+Lines = list[tuple[bytes, bytes]]
 
 
-def send_message(mta: MTA, queue_id: str, headers: Headers, body: bytes) -> list[mp.Response]:
+def send_message(mta: MTA, queue_id: str, headers: Lines, body: bytes) -> list[Any]:
     """DATA and all that follows; the filter's edits and its verdict."""
     mta.say(mp.Data())
     for name, value in headers:
@@ -252,26 +255,9 @@ def send_message(mta: MTA, queue_id: str, headers: Headers, body: bytes) -> list
     return mta.say(mp.EndOfMessage(), i=queue_id)
 
 
-def edited(headers: Headers, body: bytes, edits: list[mp.Response]) -> tuple[Headers, bytes]:
-    """The message as Postfix would deliver it. Knows the edits that this filter makes."""
-    headers = list(headers)
-    for edit in edits:
-        match edit:
-            case mp.ChangeHeader(_, name, value):
-                at = [old for old, _ in headers].index(name)
-                headers[at] = (name, value)
-            case mp.AddHeader(name, value):
-                headers.append((name, value))
-            case mp.ReplaceBody(data):
-                body = data
-            case _:
-                pass
-    return headers, body
-
-
-def as_lines(headers: Headers, body: bytes) -> list[str]:
+def as_lines(message: WholeMessage) -> list[str]:
     """A message as it is stored."""
-    return [*(text(name + b": " + value) for name, value in headers), "", *text(body).splitlines()]
+    return text(message.content).splitlines()
 
 
 def show_diff(console: Console, before: list[str], after: list[str]) -> None:
@@ -288,8 +274,8 @@ def hold_session(path: Path, console: Console) -> None:
     mta = MTA(path, transcript)
     sender = mp.MailFrom(b"<ann@example.org>", (b"SIZE=312",))
     bob = mp.RcptTo(b"<bob@example.test>")
-    figures: Headers = [(b"From", b"ann@example.org"), (b"Subject", b"Quarterly figures")]
-    lunch: Headers = [(b"From", b"ann@example.org"), (b"Subject", b"Lunch?")]
+    figures: Lines = [(b"From", b"ann@example.org"), (b"Subject", b"Quarterly figures")]
+    lunch: Lines = [(b"From", b"ann@example.org"), (b"Subject", b"Lunch?")]
     body = b"Better than last time.\r\n"
 
     transcript.title("Negotiation, and a client")
@@ -304,7 +290,9 @@ def hold_session(path: Path, console: Console) -> None:
     *edits, _ = send_message(mta, "4F2Q1", figures, body)
     mta.say(mp.Abort())  # Postfix sends it after every message, too
     transcript.outcome(f"accepted, with {len(edits)} edits; the recipient gets this:")
-    show_diff(console, as_lines(figures, body), as_lines(*edited(figures, body, edits)))
+    before = WholeMessage(headers=Headers(Field.of(*one) for one in figures), body=body)
+    after = apply(before, edits, Dialect.POSTFIX)
+    show_diff(console, as_lines(before), as_lines(after))
 
     transcript.title("Message 2: one recipient refused, the other accepted")
     mta.say(sender, mail_addr="ann@example.org")

@@ -23,21 +23,24 @@ import milterproto as mp
 from milterproto.message import Field, Message, MessageFilter, expressible
 
 HEADER = "X-Client"
+# Nobody has a good reason to bring along even one; and Postfix can't take away any number.
+MAX_FORGED = 100
 # Postfix does not send client_connections unless asked. (Sendmail sends what it is configured to,
 # and these names are known there, too.)
 MACROS = {
-    mp.Stage.CONNECT: (b"j", b"v", b"{client_connections}"),
+    mp.Stage.CONNECT: (b"j", b"{client_connections}"),
     mp.Stage.MAIL: (b"{auth_authen}", b"{tls_version}"),
 }
 
 
-def judge(message: Message, tag: bytes) -> None:
+def judge(message: Message, tag: bytes) -> mp.Verdict | None:
     """What becomes of a message."""
-    message.headers.delete(HEADER)
+    if message.headers.delete(HEADER) > MAX_FORGED:
+        return mp.ReplyCode.text(550, "5.6.0", f"Too many {HEADER} header fields")
     # Above everything, the MTA's own Received too, like all that a host says of a message.
     message.headers.insert(0, HEADER, results(message))
     if message.client.login:
-        return
+        return None
     tagged = message.copy()
     for at, field in enumerate(tagged.headers):
         if field.name.lower() == b"subject":
@@ -50,6 +53,7 @@ def judge(message: Message, tag: bytes) -> None:
     # A client may send what no MTA takes back, and must not be refused for it for ever.
     if expressible(message, tagged):
         message.headers = tagged.headers
+    return None
 
 
 def results(message: Message) -> bytes:

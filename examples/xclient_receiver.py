@@ -84,15 +84,20 @@ class Handler:
             "login": client.login,
         }
         words = [f"{key}={shown(value)}" for key, value in told.items() if value is not None]
-        words += [f"helo={session.host_name}", f"from={envelope.mail_from}"]
-        print("mail:", *words, *(f"to={one}" for one in envelope.rcpt_tos), file=sys.stderr)
+        # The bounce's sender is "<>" here, and here alone there are brackets.
+        sender = (envelope.mail_from or "").replace("<>", "")
+        words += [f"helo={shown(session.host_name or '')}", f"from={shown(sender)}"]
+        print("mail:", *words, *(f"to={shown(one)}" for one in envelope.rcpt_tos), file=sys.stderr)
         return "250 2.0.0 Thrown away"
 
 
-def shown(value: bytes | xc.Special) -> str:
+def shown(value: bytes | str | xc.Special) -> str:
     """A value for a log: as xtext, so that it stays one word of one line."""
-    text = value.value if isinstance(value, xc.Special) else xc.encode_xtext(value)
-    return text.decode()
+    if isinstance(value, xc.Special):
+        return value.value.decode()
+    if isinstance(value, str):
+        value = value.encode("utf-8", "surrogateescape")
+    return xc.encode_xtext(value).decode()
 
 
 async def serve(host: str, port: int, offers: dict[str, xc.Offer]) -> None:

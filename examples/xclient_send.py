@@ -13,6 +13,25 @@ import sys
 
 from nginxauth import xclient as xc
 
+# The last two: a host name or a port that no socket takes.
+TROUBLE = (
+    *(xc.LocalProtocolError, xc.RemoteProtocolError, smtplib.SMTPException, OSError),
+    *(UnicodeError, OverflowError),
+)
+
+
+def word(text: str) -> str:
+    """What may stand in a command; argparse makes a usage error of the rest."""
+    if not (text.isascii() and text.isprintable()):
+        raise argparse.ArgumentTypeError(f"{text!a} is not printable ASCII")
+    return text
+
+
+def shown(reply: bytes) -> str:
+    """A reply for a terminal: nothing in it moves the cursor, and it may be empty."""
+    lines = [line.decode("ascii", "backslashreplace") for line in reply.splitlines()]
+    return " / ".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in x) for x in lines)
+
 
 def ask(smtp: smtplib.SMTP, client: xc.XClient, helo: str, commands: list[str]) -> bool:
     """Be that client, and say these commands, until one is refused; whether none was."""
@@ -22,7 +41,7 @@ def ask(smtp: smtplib.SMTP, client: xc.XClient, helo: str, commands: list[str]) 
         print(f"not told: {one.attribute.decode()}, for {one.reason}")
     for line in plan.commands:
         code, text = smtp.docmd(line.decode().rstrip())
-        print(f"{line.decode().rstrip()}\n    {code} {text.decode(errors='replace')}")
+        print(f"{line.decode().rstrip()}\n    {code} {shown(text)}")
         outcome = plan.outcome(code)
         if outcome is not xc.Outcome.ACCEPTED:
             print(f"    {outcome.name}")
@@ -30,8 +49,8 @@ def ask(smtp: smtplib.SMTP, client: xc.XClient, helo: str, commands: list[str]) 
     # The session has begun again, and it is the client who speaks.
     for command in (f"EHLO {helo}", *commands):
         code, text = smtp.docmd(command)
-        print(f"{command}\n    {code} {text.decode(errors='replace').splitlines()[0]}")
-        if code >= 400:
+        print(f"{command}\n    {code} {shown(text)}")
+        if not 200 <= code <= 299:  # -1 from smtplib, for what is no reply
             return False
     return True
 
@@ -43,10 +62,10 @@ def main() -> int:
     parser.add_argument("--addr", required=True, help="the client's IP address")
     parser.add_argument("--name", help="what its address resolves to; default: it can't be known")
     parser.add_argument("--port", type=int)
-    parser.add_argument("--helo", default="client.example")
+    parser.add_argument("--helo", type=word, default="client.example")
     parser.add_argument("--login", help="the user, as if he had given his password")
-    parser.add_argument("--from", dest="sender", default="")
-    parser.add_argument("--to", action="append", default=[])
+    parser.add_argument("--from", type=word, dest="sender", default="")
+    parser.add_argument("--to", type=word, action="append", default=[])
     options = parser.parse_args()
     client = xc.XClient(
         name=options.name.encode() if options.name else xc.UNAVAILABLE,
@@ -58,8 +77,8 @@ def main() -> int:
     try:
         with smtplib.SMTP(options.server, timeout=60) as smtp:
             return 0 if ask(smtp, client, options.helo, commands) else 1
-    except (xc.LocalProtocolError, smtplib.SMTPException, OSError) as error:
-        print(error, file=sys.stderr)
+    except TROUBLE as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
 
 

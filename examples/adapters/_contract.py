@@ -34,6 +34,13 @@ FAILURES: Final = (Exception, SystemExit)
 PLAIN_FAILURES: Final = (*FAILURES, asyncio.CancelledError)
 
 
+class TryAgainError(Exception):
+    """For a handler to raise that can't answer now, and knows why: its text is a line in the log.
+
+    What any other exception says is logged with its traceback.
+    """
+
+
 class Connection(Protocol[Event_co, Reply_contra]):
     """The side of a codec that serves: what an adapter drives."""
 
@@ -339,6 +346,9 @@ class Dialogue(Generic[Event, Reply]):
             self.receive(b"")
 
     def _log_failure(self, event: Event, error: BaseException) -> None:
+        if isinstance(error, TryAgainError):
+            logger.warning("no answer to %s: %s", type(event).__name__, error)
+            return
         logger.error("the handler has failed at %s", type(event).__name__, exc_info=error)
 
     def keep_alive(self) -> None:

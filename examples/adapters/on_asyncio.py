@@ -240,11 +240,13 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
             return
         request = self._request_of(event)
         self._work[request] = work
-        work.add_done_callback(functools.partial(self._finished, event))
+        work.add_done_callback(functools.partial(self._finished, event, returned))
         if request is None:
             self._alive.set()
 
-    def _finished(self, event: Event, work: asyncio.Task[Any]) -> None:
+    def _finished(self, event: Event, returned: object, work: asyncio.Task[Any]) -> None:
+        if isinstance(returned, Coroutine):
+            returned.close()  # it may have been given up before its first step
         request = self._request_of(event)
         del self._work[request]
         following = self._next

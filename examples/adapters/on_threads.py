@@ -81,20 +81,20 @@ class Server(Generic[Event, Reply]):
     def run(self, *listeners: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then stop. Only the main thread can."""
         told, tell = socket.socketpair()
-        signals = (signal.SIGTERM, signal.SIGINT)
         tell.settimeout(0)
-
-        def tell_once(*_: object) -> None:
-            with contextlib.suppress(BlockingIOError):  # told often enough
-                tell.send(b"!")
-
-        before = [signal.signal(number, tell_once) for number in signals]
+        signals = (signal.SIGTERM, signal.SIGINT)
+        before = [signal.signal(number, lambda *_: None) for number in signals]
+        # Not by a handler: Python calls that in this thread only, and if the kernel has given the
+        # signal to another one, nothing wakes this one.
+        wakeup = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
         try:
             self.listen(*listeners)
             logger.info("listening on %s", ", ".join(map(address_of, listeners)))
-            told.recv(1)
+            while told.recv(1)[0] not in signals:
+                pass
             self.stop()
         finally:
+            signal.set_wakeup_fd(wakeup)
             for number, handler in zip(signals, before, strict=True):
                 signal.signal(number, handler)
             told.close()

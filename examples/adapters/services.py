@@ -13,7 +13,7 @@ import tcptable as tt
 from milterproto.message import Message, MessageFilter
 from tcptable import socketmap as sm
 
-from ._contract import Handler, Replies, Service, is_async
+from ._contract import Handler, Replies, Service, TryAgainError, is_async
 
 MilterEvent: TypeAlias = mp.Command | mp.ConnectionClosed
 MilterReplies: TypeAlias = Replies[mp.Response]
@@ -124,8 +124,8 @@ def dovecot_auth(
     """Authentication for Postfix's ``smtpd_sasl_type = dovecot``, and for others.
 
     ``hello`` makes the greeting of each connection. ``session`` is called for each, too, and
-    returns the function that gets `Auth`, `Cont`, `Cancel`, `Malformed` and the end. A `Malformed`
-    ends the exchange that it names, and is answered here, whatever that function returns.
+    returns the function that gets `Auth`, `Cont`, `Cancel`, `Malformed` and the end. `Cancel` and
+    `Malformed` end the exchange that they name, and are answered here, whatever it returns.
     When it fails the connection is closed, which Postfix turns into 454; it takes every Fail for
     a wrong password (535). ``temp_fail`` sends a Fail that says so, for those who understand it.
     """
@@ -141,7 +141,11 @@ def dovecot_auth(
                 case da.Version() | da.ClientHello():
                     return None
                 case da.Malformed(reply=reply) if reply.temporary and not temp_fail:
-                    raise RuntimeError(event.reason)
+                    raise TryAgainError(event.reason)
+                case da.Cancel(id):
+                    # Below 1.4 nobody waits for it.
+                    answer = da.Cancelled(id) if conn.outstanding.get(id) else None
+                    return _after(handle(event), answer)
                 case da.Malformed(reply=reply):
                     return _after(handle(event), reply)
                 case _:

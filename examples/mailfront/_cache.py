@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -50,7 +51,8 @@ class Cache(Generic[Answer]):
     async def _fetch(self, key: tuple[str, str]) -> Answer:
         try:
             answer = await self._ask(key)
-            self._fresh[key] = answer
+            with contextlib.suppress(ValueError):  # it is kept by nobody who keeps nothing
+                self._fresh[key] = answer
             return answer
         finally:
             del self._asking[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mailbox
 import re
 import smtplib
@@ -65,34 +64,48 @@ class Outcome:
 
 
 def send(front: MailFront, mail: Mail) -> tuple[int, str]:
-    """Through nginx, as a mail program would; the last reply's code and text."""
+    """Through nginx, as a mail program would; the last reply's code and text, 0 if none came."""
     message = EmailMessage()
     message["From"], message["To"] = mail.sender, mail.recipient
     message["Subject"] = mail.title
     message.set_content(mail.text)
     source = None if mail.login else (OUTSIDE, 0)
-    with contextlib.closing(
-        smtplib.SMTP("127.0.0.1", front.ports.smtp, timeout=PATIENCE, source_address=source)
-    ) as smtp:
-        try:
-            smtp.ehlo("client.example")
-            if mail.login:
-                smtp.login(*mail.login)
-            smtp.mail(mail.sender)
+    smtp = None
+    code, text = 0, b""
+    try:
+        smtp = smtplib.SMTP("127.0.0.1", front.ports.smtp, timeout=PATIENCE, source_address=source)
+        smtp.ehlo("client.example")
+        if mail.login:
+            smtp.user, smtp.password = mail.login
+            smtp.auth("PLAIN", smtp.auth_plain)  # login() would try another way as well
+        code, text = smtp.mail(mail.sender)
+        if code == 250:
             code, text = smtp.rcpt(mail.recipient)
-            if code == 250:
-                code, text = smtp.data(message.as_bytes())
-        except smtplib.SMTPResponseException as error:
-            code, text = error.smtp_code, cast("bytes", error.smtp_error)
-        return code, text.decode(errors="replace")
+        if code == 250:
+            code, text = smtp.data(message.as_bytes())
+    except smtplib.SMTPResponseException as error:
+        code, text = error.smtp_code, cast("bytes", error.smtp_error)
+    except (smtplib.SMTPServerDisconnected, OSError) as error:
+        code, text = 0, str(error).encode()
+    finally:
+        if smtp is not None:
+            smtp.close()
+    return code, text.decode(errors="replace")
 
 
 def follow(front: MailFront, mail: Mail) -> Outcome:
     """Send it, and look where it went."""
+    log = front.processes["nginx"].log
+    before = log.stat().st_size
     code, text = send(front, mail)
-    answer = f"{code} {text}".splitlines()[0]
+    answer = f"{code} {text}".splitlines()[0] if code else f"no reply: {text}"
     if code != 250:
-        return Outcome(answer, "refused by nginx, which had asked nginx_daemon", "")
+        said = log.read_bytes()[before:].decode(errors="replace")
+        # nginx notes what it was told to say; what it only passes on it does not.
+        by = (
+            "nginx_daemon, which nginx had asked" if "login failed" in said else "Postfix, or nginx"
+        )
+        return Outcome(answer, f"refused by {by}", "")
     queue_id = text.rpartition(" ")[2]
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -123,7 +136,7 @@ def way_of(message: Message) -> str:
 
 def changes_of(message: Message, mail: Mail) -> str:
     """What tag_mail has added."""
-    client = re.sub(r"\s+", " ", message.get("X-Client", "none"))
+    client = re.sub(r"\s+", " ", message.get("X-Client", "none").partition("; ")[2])
     subject = message.get("Subject", "")
     changed = f"Subject: {subject}\n" if subject != mail.title else ""
     return f"{changed}X-Client: {client}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -20,6 +21,7 @@ from mailfront import userdb
 from mailfront._processes import Process, is_open
 
 EXAMPLES: Final = Path(__file__).parents[1]
+PREFIX: Final = "mailwire-stack-"  # of the folder's name, and so in each program's arguments
 CONFIG: Final = Path(__file__).parent / "config"
 # Debian's, where a user's PATH does not look.
 PATH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
@@ -35,13 +37,14 @@ class MissingError(Exception):
 
 @attrs.frozen
 class Ports:
-    """TCP ports, all on 127.0.0.1. The rest goes by unix sockets in the private folder."""
+    """TCP ports on loopback. The rest goes by unix sockets in the private folder."""
 
     smtp: int = 2525  # nginx, which passes logins on by XCLIENT
     smtp_auth: int = 2526  # nginx, which logs in at Postfix itself
     submission: int = 2587  # Postfix of the trial users, straight
-    paid: int = 10025  # Postfix for nginx
+    paid: int = 10025  # Postfix for nginx; at ::1
     trial: int = 10026
+    handed_on: int = 10030  # from the one Postfix to the other
     recipients: int = 10027  # the look-up daemon: tcp_table has no unix sockets
     auth_http: int = 10028  # the service that nginx asks
     world: int = 10029  # where all mail goes in the end
@@ -75,9 +78,16 @@ class MailFront:
     def __enter__(self) -> Self:
         taken = [port for port in attrs.astuple(self.ports) if is_open(port)]
         if taken:
-            raise OSError(f"somebody listens on port {taken[0]} of 127.0.0.1 already")
-        self._render()
-        asyncio.run(userdb.main(self.database, demo=True))
+            raise OSError(
+                f"somebody listens on port {taken[0]} already; if that is a mail front that was "
+                f"killed, `pkill -f {PREFIX}` ends what is left of it"
+            )
+        before = os.umask(0o077)  # what is written here has secrets; Postfix's part is opened to it
+        try:
+            self._render()
+            asyncio.run(userdb.main(self.database, demo=True))
+        finally:
+            os.umask(before)
         try:
             for process in self.processes.values():
                 process.start()
@@ -90,9 +100,13 @@ class MailFront:
         self.stop()
 
     def stop(self) -> None:
-        """From the outside to the inside, so that what was accepted is dealt with."""
-        for process in reversed(self.processes.values()):
-            process.stop()
+        """From the outside to the inside, so that what was accepted is dealt with.
+
+        Each is stopped whatever becomes of the others.
+        """
+        with contextlib.ExitStack() as stack:
+            for process in self.processes.values():
+                stack.callback(process.stop)
 
     def queue(self, plan: str) -> list[dict[str, str]]:
         """What lies in a Postfix, as ``postqueue -j`` says."""
@@ -122,20 +136,24 @@ class MailFront:
             "table_daemon",
             *("--map", f"recipients=inet:127.0.0.1:{ports.recipients}"),
             *("--socketmap", f"unix:{root}/tables", "--mode", "666"),
-            *("--transport", f"trial=smtp:[127.0.0.1]:{ports.trial}"),
+            *("--transport", f"trial=smtp:[127.0.0.1]:{ports.handed_on}"),
             address=root / "tables",
         )
-        # Postfix sees to it that nobody gives his password away: TLS on the submission port, and
-        # on the others nobody but nginx.
         yield self._daemon(
             "auth_daemon",
-            *("--listen", f"unix:{root}/auth", "--mode", "666", "--plaintext"),
+            *("--listen", f"unix:{root}/auth", "--mode", "666"),
             address=root / "auth",
+        )
+        # nginx speaks no TLS to Postfix. So it has one that takes passwords without.
+        yield self._daemon(
+            "auth_daemon for nginx",
+            *("--listen", f"unix:{root}/auth-for-nginx", "--mode", "666", "--plaintext"),
+            address=root / "auth-for-nginx",
         )
         yield self._daemon(
             "nginx_daemon",
             *("--listen", f"inet:127.0.0.1:{ports.auth_http}"),
-            *(f"--route={plan}=127.0.0.1:{getattr(ports, plan)}" for plan in PLANS),
+            *(f"--route={plan}=[::1]:{getattr(ports, plan)}" for plan in PLANS),
             *("--secret-file", str(root / "secret")),
             address=ports.auth_http,
         )
@@ -160,7 +178,7 @@ class MailFront:
         )
 
     def _daemon(self, name: str, *arguments: str, address: Path | int) -> Process:
-        script = str(EXAMPLES / "mailfront" / f"{name}.py")
+        script = str(EXAMPLES / "mailfront" / f"{name.partition(' ')[0]}.py")
         options = (script, "--database", self.database, *arguments)
         return self._process(name, *options, address=address)
 
@@ -174,7 +192,6 @@ class MailFront:
     def _render(self) -> None:
         root = self.root
         (root / "secret").write_text(self.secret)
-        (root / "secret").chmod(0o600)
         self._make_certificate()
         values = {
             **{name: str(port) for name, port in attrs.asdict(self.ports).items()},
@@ -185,7 +202,6 @@ class MailFront:
             "daemon_directory": self._default("daemon_directory"),
         }
         write(root / "nginx.conf", "nginx.conf", values)
-        (root / "nginx.conf").chmod(0o600)
         tagging = f"unix:{root}/tag_mail"
         submission = Template((CONFIG / "submission.cf").read_text()).substitute(values)
         for plan, more in (
@@ -207,12 +223,14 @@ class MailFront:
                 },
             ),
         ):
-            for folder in ("etc", "queue", "data"):
-                (root / plan / folder).mkdir(parents=True)
+            for folder in (root / plan, *(root / plan / name for name in ("etc", "queue", "data"))):
+                folder.mkdir()
+                folder.chmod(0o755)
             shutil.chown(root / plan / "data", "postfix", "postfix")
             mine = {**values, **more, "plan": plan, "smtp": values[plan]}
             for name in ("main.cf", "master.cf"):
                 write(root / plan / "etc" / name, name, mine)
+                (root / plan / "etc" / name).chmod(0o644)
             # Postfix waits until one that is new has stayed as it is for two seconds.
             os.utime(root / plan / "etc" / "main.cf", (0, 0))
 

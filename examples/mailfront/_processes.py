@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,16 +10,17 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import attrs
 
 # Seconds for a program to listen, and to end. nginx and Postfix take less than one.
 PATIENCE: Final = 20.0
+LAST_LINES: Final = 10
 
 
 class StartError(Exception):
-    """A program has not come up; the text says which, and where its log is."""
+    """A program has not come up; the text says which, and what it said last."""
 
 
 @attrs.define
@@ -43,7 +45,8 @@ class Process:
                 return
             time.sleep(0.02)
         self.stop()
-        raise StartError(f"{self.name} does not come up; see {self.log}")
+        said = "\n".join(self.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        raise StartError(f"{self.name} does not come up. It says:\n{said or 'nothing'}")
 
     def stop(self) -> None:
         """SIGTERM, and wait for its end."""
@@ -70,9 +73,11 @@ class Process:
         self._process = None
         if process.poll() is None:
             pid = process.pid
-            if self.pid_file is not None and self.pid_file.exists():
-                pid = int(self.pid_file.read_text())
-            os.kill(pid, number)
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                if self.pid_file is not None:
+                    pid = int(self.pid_file.read_text())
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -81,13 +86,13 @@ class Process:
 
 
 def is_open(address: Path | int) -> bool:
-    """Whether somebody takes connections there."""
-    where = (socket.AF_UNIX, str(address)) if isinstance(address, Path) else None
-    family, name = where or (socket.AF_INET, ("127.0.0.1", address))
-    with socket.socket(family) as probe:
-        probe.settimeout(PATIENCE)
-        try:
+    """Whether somebody takes connections there; at a port, on either loopback address."""
+    places: list[tuple[int, Any]] = [(socket.AF_UNIX, str(address))]
+    if isinstance(address, int):
+        places = [(socket.AF_INET, ("127.0.0.1", address)), (socket.AF_INET6, ("::1", address))]
+    for family, name in places:
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
+            probe.settimeout(PATIENCE)
             probe.connect(name)
-        except OSError:
-            return False
-    return True
+            return True
+    return False

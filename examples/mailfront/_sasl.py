@@ -16,6 +16,9 @@ from scramp import ScramException, ScramMechanism
 import dovecotauth as da
 from mailfront.userdb import User
 
+# Bytes. What a client says first comes back in the challenge, and Exim takes no line over 8191.
+LONGEST_FIRST: Final = 1024
+
 ScramInfo: TypeAlias = tuple[bytes, bytes, bytes, int]
 
 
@@ -75,6 +78,9 @@ async def scram_sha_256(directory: Directory, response: bytes | None) -> Convers
     """RFC 7677: neither side learns what the other could use elsewhere."""
     if response is None:
         response = yield b""
+    if len(response) > LONGEST_FIRST:
+        yield Denied()
+        return
     try:
         first = response.decode()
         name = _scram_name(first)

@@ -21,15 +21,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import attrs
-from adapters._contract import Limits
-from adapters._listen import listen
+from adapters._contract import Limits, TryAgainError
 from adapters.on_asyncio import Server
 from adapters.services import AuthEvent, dovecot_auth
 
 import dovecotauth as da
-from mailfront._options import mode
-from mailfront._passwords import Delays, Passwords
+from mailfront._options import mode, number
+from mailfront._passwords import Passwords
 from mailfront._sasl import MECHANISMS, Conversation, Denied, Granted
+from mailfront._sockets import listeners, room_for
 from mailfront.userdb import DEFAULT_DATABASE, UserDB
 
 logger = logging.getLogger("auth_daemon")
@@ -58,14 +58,12 @@ class Logins:
         self,
         conn: da.ServerConnection,
         passwords: Passwords,
-        delays: Delays,
         *,
         options: Options,
         abandoned: float = ABANDONED,
     ) -> None:
         self._conn = conn
         self._passwords = passwords
-        self._delays = delays
         self._options = options
         self._abandoned = abandoned
         # By id. What has ended has no place here, however it has ended: the id may come again.
@@ -81,11 +79,8 @@ class Logins:
             case da.Cont(id):
                 self._close(id)
                 return da.Fail(id)
-            case da.Cancel(id):
+            case da.Cancel(id) | da.Malformed(reply=da.Fail(id)):
                 self._close(id)
-                return da.Cancelled(id) if self._conn.minor >= 4 else None
-            case da.Malformed(reply=reply):
-                self._close(reply.id)
             case da.ConnectionClosed():
                 for number in list(self._open):
                     self._close(number)
@@ -102,8 +97,13 @@ class Logins:
         plaintext = da.Flags.PLAINTEXT in mechanism.flags
         if plaintext and not (self._options.plaintext or da.has(auth.parameters, b"secured")):
             return da.Fail(auth.id, reason=b"this mechanism needs TLS")
-        ending = asyncio.get_running_loop().call_later(self._abandoned, self._forget, auth.id)
-        exchange = Exchange(auth, talk(self._passwords, auth.response), ending)
+        self._close(auth.id)
+        client = da.value_of(auth.parameters, b"rip") or b""
+        exchange = Exchange(
+            auth,
+            talk(self._passwords.asked_by(client), auth.response),
+            asyncio.get_running_loop().call_later(self._abandoned, self._forget, auth.id),
+        )
         self._open[auth.id] = exchange
         return await self._go_on(auth.id, exchange, None)
 
@@ -113,7 +113,9 @@ class Logins:
         talk = exchange.talk
         try:
             said = await (anext(talk) if response is None else talk.asend(response))
-        except BaseException:
+        except BaseException as error:
+            if self._open.get(number) is not exchange and isinstance(error, Exception):
+                return None  # of no matter to the exchange that has taken its place
             self._close(number)
             raise
         auth = exchange.auth
@@ -122,7 +124,7 @@ class Logins:
             said = Denied(da.USER_DISABLED)
         if isinstance(said, Denied):
             logger.info("a login from %r has failed", client)
-            await asyncio.sleep(self._delays.after_failure(client))
+            await asyncio.sleep(self._passwords.delays.after_failure(client))
         if self._open.get(number) is not exchange:
             return None  # cancelled, or forgotten, while it was looked at
         if isinstance(said, bytes):
@@ -165,7 +167,6 @@ class Options(argparse.Namespace):
     profile: str
     plaintext: bool
     workers: int
-    at_work: int
 
     @property
     def for_postfix(self) -> bool:
@@ -176,8 +177,7 @@ class Options(argparse.Namespace):
 async def serve(options: Options) -> None:
     """Until SIGTERM or SIGINT."""
     users = UserDB.connect(options.database)
-    passwords = Passwords(users, workers=options.workers, at_work=options.at_work * options.workers)
-    delays = Delays()
+    passwords = Passwords(users, workers=options.workers)
     numbers = itertools.count(1)
 
     def hello() -> da.ServerHello:
@@ -185,17 +185,28 @@ async def serve(options: Options) -> None:
         return da.ServerHello(tuple(MECHANISMS), os.getpid(), next(numbers), cookie)
 
     service = dovecot_auth(
-        lambda conn: Logins(conn, passwords, delays, options=options).handle,
+        lambda conn: Logins(conn, passwords, options=options).handle,
         hello,
         temp_fail=not options.for_postfix,
     )
+    look = asyncio.create_task(look_for_site_key(passwords))
     try:
-        listeners = [listen(address, mode=options.mode) for address in options.listen]
-        await Server(service, LIMITS).run(*listeners)
+        sockets = listeners(options.listen, mode=options.mode)
+        limits = attrs.evolve(LIMITS, connections=room_for(LIMITS.connections))
+        await Server(service, limits).run(*sockets)
     finally:
+        look.cancel()
         passwords.close()
         await users.close()
     logger.info("stopped")
+
+
+async def look_for_site_key(passwords: Passwords) -> None:
+    """So that its lack is in the log before the first login; nothing waits for this."""
+    try:
+        await passwords.site_key()
+    except TryAgainError as error:
+        logger.warning("as it stands nobody can log in by SCRAM: %s", error)
 
 
 def main() -> None:
@@ -205,17 +216,17 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--database", default=DEFAULT_DATABASE, metavar="URL", help="%(default)s")
-    add("--listen", action="append", required=True, metavar="ADDRESS", help="unix:/path, inet:...")
+    add("--listen", action="append", default=[], metavar="ADDRESS", help="unix:/path, inet:...")
     add("--mode", type=mode, default=0o660, help="permissions of a unix socket, octal: 660")
     add(
         "--profile",
         choices=("postfix", "other"),
         default="postfix",
-        help="when no answer can be had: close, which is 454 in Postfix, or say temp_fail",
+        help="when no answer can be had: close, which is 454 in Postfix and a deferral in Exim; or "
+        "say temp_fail, to clients that read that",
     )
     add("--plaintext", action="store_true", help="take PLAIN and LOGIN without TLS, too")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="threads that hash: %(default)s")
-    add("--at-work", type=int, default=25, help="passwords waiting for each: %(default)s")
+    add("--workers", type=number(int, 1, 1000), default=os.cpu_count() or 1, help="%(default)s")
     options = parser.parse_args(namespace=Options())
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:

@@ -24,21 +24,23 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from adapters._contract import Limits
-from adapters._listen import listen
+import attrs
+from adapters._contract import Limits, TryAgainError
 from adapters.on_asyncio import Server
 from adapters.services import auth_http
+from sqlalchemy.exc import SQLAlchemyError
 
 import nginxauth as na
 from mailfront._addresses import names_of
-from mailfront._options import address, mode, pair
-from mailfront._passwords import PATIENCE, Delays, Passwords
-from mailfront._patience import within
+from mailfront._options import address, mode, number, pair
+from mailfront._passwords import Passwords, first_line
+from mailfront._sockets import listeners, room_for
 from mailfront.userdb import DEFAULT_DATABASE, Plan, UserDB
 
 logger = logging.getLogger("nginx_daemon")
 # nginx makes a connection for each question, and waits for its answer for a minute.
 LIMITS = Limits(connections=10_000, idle_timeout=60, grace=5)
+PATIENCE: Final = 30.0  # seconds for a password to be checked
 SECRET_HEADER: Final = b"X-Auth-Key"
 
 # nginx writes the login into XCLIENT as it is (up to 1.29.1), and Postfix takes the line apart at
@@ -70,7 +72,6 @@ class Front:
         self._passwords = passwords
         self._routes = routes
         self._secret = secret
-        self._delays = Delays()
 
     async def answer(self, request: na.AuthRequest) -> na.Reply:
         """For one request. What this raises is told as a temporary failure, never as a refusal."""
@@ -81,7 +82,10 @@ class Front:
             case na.PLAIN:
                 return await self._log_in(request)
             case na.NONE if request.envelope is not None:
-                return await self._take_in(request.envelope)
+                try:
+                    return await self._take_in(request.envelope)
+                except (SQLAlchemyError, OSError) as error:
+                    raise TryAgainError(f"the database: {first_line(error)}") from None
             case _:
                 return na.Deny(*NOT_OFFERED)
 
@@ -91,7 +95,8 @@ class Front:
         except UnicodeDecodeError:
             return self._wrong(request)
         user = await self._passwords.user(name)
-        if not await self._passwords.is_right(user, password) or user is None:
+        client = request.client_ip
+        if not await self._passwords.is_right(user, password, client) or user is None:
             return self._wrong(request)
         if user.blocked:
             return na.Deny(*BLOCKED, wait=1)  # or nginx would close, and many a client asks again
@@ -106,7 +111,9 @@ class Front:
     def _wrong(self, request: na.AuthRequest) -> na.Deny:
         """Nginx holds it back, for longer each time, and closes after some attempts."""
         logger.info("a login from %s has failed", request.client_ip.decode())
-        return na.Deny(*WRONG, wait=math.ceil(self._delays.after_failure(request.client_ip)))
+        return na.Deny(
+            *WRONG, wait=math.ceil(self._passwords.delays.after_failure(request.client_ip))
+        )
 
     async def _take_in(self, envelope: na.Envelope) -> na.Reply:
         """Mail from outside: only nginx's first question of a session, so Postfix looks, too."""
@@ -114,13 +121,13 @@ class Front:
         if not names:
             return na.Deny(*NO_RECIPIENT, wait=1)  # another recipient may be a better one
         for name in names:
-            user = await within(PATIENCE, self._users.user(name))
-            if user is not None:
-                return na.Allow(*self._routes[user.plan])
-            if await within(PATIENCE, self._users.alias(name)) is not None:
+            plan = await self._users.plan(name)
+            if plan is not None:
+                return na.Allow(*self._routes[plan])
+            if await self._users.alias(name) is not None:
                 return na.Allow(*self._routes[Plan.PAID])  # from where it goes on to each
         domain = names[0].rpartition("@")[2]
-        is_ours = await within(PATIENCE, self._users.has_domain(domain))
+        is_ours = await self._users.has_domain(domain)
         return na.Deny(*(UNKNOWN if is_ours else NO_RELAY), wait=1)
 
 
@@ -132,11 +139,12 @@ async def serve(options: argparse.Namespace) -> None:
         raise ValueError(f"no --route for the plan {', '.join(missing)}")
     secret = options.secret_file.read_bytes().strip() if options.secret_file else b""
     users = UserDB.connect(options.database)
-    passwords = Passwords(users, workers=options.workers, at_work=25 * options.workers)
+    passwords = Passwords(users, workers=options.workers, patience=PATIENCE)
     front = Front(users, passwords, routes, secret=secret)
     try:
-        listeners = [listen(one, mode=options.mode) for one in options.listen]
-        await Server(auth_http(front.answer), LIMITS).run(*listeners)
+        sockets = listeners(options.listen, mode=options.mode)
+        limits = attrs.evolve(LIMITS, connections=room_for(LIMITS.connections))
+        await Server(auth_http(front.answer), limits).run(*sockets)
     finally:
         passwords.close()
         await users.close()
@@ -150,11 +158,11 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--database", default=DEFAULT_DATABASE, metavar="URL", help="%(default)s")
-    add("--listen", action="append", required=True, metavar="ADDRESS", help="inet:..., unix:/path")
+    add("--listen", action="append", default=[], metavar="ADDRESS", help="inet:..., unix:/path")
     add("--mode", type=mode, default=0o660, help="permissions of a unix socket, octal: 660")
     add("--route", type=pair(Plan, address), action="append", default=[], metavar="PLAN=IP:PORT")
     add("--secret-file", type=Path, metavar="FILE", help="has what nginx sends as X-Auth-Key")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="threads that hash: %(default)s")
+    add("--workers", type=number(int, 1, 1000), default=os.cpu_count() or 1, help="%(default)s")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:

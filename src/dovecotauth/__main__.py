@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import sys
+import traceback
 from typing import Any
 
 from . import (
@@ -149,13 +150,27 @@ def _shown(text: bytes) -> str:
 
 
 def _say(text: str) -> None:
+    """On a standard output of any encoding, and on one that is closed."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     print(text, flush=True)  # noqa: T201 - a command
 
 
 def _password() -> bytes:
-    if sys.stdin.isatty():
-        return os.fsencode(getpass.getpass())
-    return sys.stdin.buffer.readline().rstrip(b"\r\n")
+    line = b""
+    if sys.stdin is not None and sys.stdin.isatty():
+        try:
+            return os.fsencode(getpass.getpass())
+        except UnicodeError:
+            # Its text has a byte of the password.
+            raise LocalProtocolError("this terminal gives no such password") from None
+        except EOFError:
+            pass
+    elif sys.stdin is not None:
+        line = sys.stdin.buffer.readline()
+    if not line:
+        raise LocalProtocolError("there is no password to be read, not even an empty line")
+    return line.rstrip(b"\r\n")
 
 
 def _seconds(text: str) -> float:
@@ -187,6 +202,14 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Ask, print, and give the exit status."""
     options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except Exception:  # noqa: BLE001 - with Python's status for it, it would be a refusal
+        traceback.print_exc()
+        return TROUBLE
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         user, password = b"", b""
         if options.command == "auth":

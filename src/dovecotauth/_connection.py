@@ -61,9 +61,12 @@ class Connection(ABC, Generic[ReceivedT, SentT]):
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Store what came from the peer; ``b""`` means end of file.
 
-        Raises LocalProtocolError for data after an end of file. What comes after an error of
-        the peer's is dropped.
+        Raises LocalProtocolError for data after an end of file, and for what is not bytes. What
+        comes after an error of the peer's is dropped.
         """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            # None and "" above all: they are no end of file.
+            raise LocalProtocolError(f"data has to be bytes, and not {type(data).__name__}")
         if not data:
             self._eof = True
         elif self._eof:

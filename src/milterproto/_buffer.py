@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from typing import Final, TypeAlias
 
@@ -14,6 +15,7 @@ DEFAULT_MAX_PAYLOAD: Final = 1024 * 1024
 Frame: TypeAlias = tuple[int, bytes]
 
 _HEADER: Final = 5  # the length and the code byte
+_read_header: Final = struct.Struct("!LB").unpack_from
 
 # What people point at a milter port by mistake. Each begins like a length far over any limit.
 _STRANGERS: Final = (
@@ -29,14 +31,15 @@ class FrameBuffer:
     """Cuts a stream of bytes, in whatever pieces it comes, into frames.
 
     While frames lie whole in the newest piece, it is read at an offset and each payload is
-    copied once; only a frame that straddles two pieces is put together in a bytearray.
+    copied once; so it is if a frame begins in one piece and ends in the next. Only a frame in
+    more pieces is put together in a bytearray.
     """
 
-    __slots__ = ("_chunk", "_codes", "_later", "_max_payload", "_offset", "_partial")
+    __slots__ = ("_chunk", "_codes", "_later", "_max_length", "_offset", "_partial")
 
     def __init__(self, codes: frozenset[int], max_payload: int) -> None:
         self._codes = codes
-        self._max_payload = max_payload
+        self._max_length = max_payload + 1
         self._chunk = b""
         self._offset = 0
         self._later: deque[bytes] = deque()
@@ -69,23 +72,47 @@ class FrameBuffer:
         """
         while True:
             if not self._partial:
+                # Here nearly all frames are cut: header read and checked without a call of ours,
+                # 0.2 us a frame, where `_check` and a slice for the header make it 0.5.
                 chunk, start = self._chunk, self._offset
                 if start + _HEADER <= len(chunk):
-                    end = start + 4 + self._checked_length(chunk[start : start + _HEADER])
+                    length, code = _read_header(chunk, start)
+                    if not 0 < length <= self._max_length or code not in self._codes:
+                        self._check(length, chunk[start : start + _HEADER])
+                    end = start + 4 + length
                     if end <= len(chunk):
                         self._offset = end
-                        return chunk[start + 4], chunk[start + _HEADER : end]
+                        return code, chunk[start + _HEADER : end]
+                    if not self._later:
+                        return None
+                    if end - len(chunk) <= len(self._later[0]):
+                        return code, self._join(end)
+                elif start == len(chunk) and not self._later:
+                    return None
             frame = self._assemble()
             if frame is not None or not self._later:
                 return frame
             self._chunk = self._later.popleft()
             self._offset = 0
 
+    def _join(self, end: int) -> bytes:
+        """The payload of a frame that begins in this piece and ends in the next one.
+
+        A body piece and a read are both 64 KiB, so that body pieces mostly end up here.
+        """
+        head = memoryview(self._chunk)[self._offset + _HEADER :]
+        self._offset = end - len(self._chunk)
+        self._chunk = self._later.popleft()
+        return b"".join((head, memoryview(self._chunk)[: self._offset]))
+
     def _assemble(self) -> Frame | None:
         """Add to the straddling frame what belongs to it, and no byte more."""
         partial = self._partial
         self._take(_HEADER - len(partial))
-        length = self._checked_length(partial)
+        if len(partial) < 4:
+            return None
+        length = int.from_bytes(partial[:4], "big")
+        self._check(length, partial)
         if len(partial) < _HEADER:
             return None
         self._take(4 + length - len(partial))
@@ -101,22 +128,18 @@ class FrameBuffer:
         self._partial += piece
         self._offset += len(piece)
 
-    def _checked_length(self, head: bytes | bytearray) -> int:
-        """The length word at the head of a frame (0 while it is incomplete)."""
-        if len(head) < 4:
-            return 0
-        length = int.from_bytes(head[:4], "big")
+    def _check(self, length: int, head: bytes | bytearray) -> None:
+        """Raise if no frame begins like this; `head` has the length, and perhaps the code."""
         if length == 0:
             # Waiting for the code byte, as libmilter does, would eat the next frame's first.
             raise RemoteProtocolError("frame of length 0, without even a command byte")
-        if length > self._max_payload + 1:
+        if length > self._max_length:
             raise RemoteProtocolError(
-                f"frame of {length} bytes, more than the {self._max_payload + 1} allowed"
+                f"frame of {length} bytes, more than the {self._max_length} allowed"
                 + _looks_like(bytes(head[:4]))
             )
         if len(head) >= _HEADER and head[4] not in self._codes:
             raise RemoteProtocolError(f"unknown code byte 0x{head[4]:02x}")
-        return length
 
 
 def _looks_like(start: bytes) -> str:

@@ -126,10 +126,17 @@ class MessageFilter:
             events=events,
             replies=decided,
             actions=self.actions if self.function is not None else Actions(0),
-            macros=self.macros,
+            macros=self._macro_lists(),
             # The only way to see a field as it is, and to write one so.
             leading_space=self.function is not None,
         )
+
+    def _macro_lists(self) -> Mapping[Stage, Collection[bytes]]:
+        names = self.macros.get(Stage.CONNECT)
+        if names is None or self.dialect is not None:
+            return self.macros
+        # A list of one's own stands in place of the MTA's, in which Postfix says what it is.
+        return {**self.macros, Stage.CONNECT: (*(one for one in names if one != b"v"), b"v")}
 
     def session(self, connection: FilterConnection) -> Handler:
         """What handles the events of one connection from the MTA, in order.

@@ -45,6 +45,11 @@ class Habits(enum.Enum):
         """How it applies edits."""
         return Dialect.SENDMAIL if self is Habits.SENDMAIL else Dialect.POSTFIX
 
+    @property
+    def last_replies(self) -> frozenset[bytes]:
+        """Codes of replies after which it closes the client's connection, whatever they are to."""
+        return frozenset({b"421"} if self is Habits.SENDMAIL else {b"421", b"521"})
+
 
 _TLS: Final = (b"{tls_version}", b"{cipher}", b"{cipher_bits}", b"{cert_subject}", b"{cert_issuer}")
 

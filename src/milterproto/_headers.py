@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias, cast, final
 
@@ -15,6 +16,23 @@ Text: TypeAlias = bytes | str
 _WHITE: Final = b" \t"
 
 
+def bytes_of(attribute: str, value: Any) -> bytes:
+    """Text is bytes, but a str is soon written."""
+    if not isinstance(value, bytes):
+        raise LocalProtocolError(f"{attribute}: {value!r} is no bytes")
+    return value
+
+
+def _header_bytes(value: Any) -> bytes:
+    return bytes_of("headers", value)
+
+
+def _field(value: Any) -> Field:
+    if not isinstance(value, Field):
+        raise LocalProtocolError(f"headers: {value!r} is no Field")
+    return value
+
+
 @final
 @attrs.frozen
 class Field:
@@ -25,16 +43,19 @@ class Field:
     line end.
     """
 
-    name: bytes
-    raw: bytes
+    name: bytes = attrs.field(converter=_header_bytes)
+    raw: bytes = attrs.field(converter=_header_bytes)
 
     @classmethod
     def of(cls, name: Text, value: Text) -> Field:
         """A new field, with the usual blank after its colon.
 
         ``value`` as bytes is taken as it is; it may be folded with LF or CRLF. As str it may be
-        any text without line ends: the `email` package folds it, and encodes what is not ASCII.
-        Raises LocalProtocolError for a str that can't be a name, or a value.
+        any text: line ends and other control characters become blanks. ASCII stays as it is, and
+        is folded at blanks; other text is encoded as RFC 2047 wants it, in fields of addresses
+        and the like by the `email` package.
+        Raises LocalProtocolError for a str that can't be a name, and for other text than ASCII
+        where the field's syntax has no place for it, such as in a Date.
         """
         raw_name = _name(name)
         if isinstance(value, str):
@@ -76,7 +97,9 @@ class Headers:
     __slots__ = ("_fields",)
 
     def __init__(self, fields: Iterable[Field] = ()) -> None:
-        self._fields = list(fields)
+        if not isinstance(fields, Iterable):
+            raise LocalProtocolError(f"headers: {fields!r} is no list of Field")
+        self._fields = [_field(one) for one in fields]
 
     def __len__(self) -> int:
         return len(self._fields)
@@ -88,7 +111,7 @@ class Headers:
         return self._fields[index]
 
     def __setitem__(self, index: int, field: Field) -> None:
-        self._fields[index] = field
+        self._fields[index] = _field(field)
 
     def __delitem__(self, index: int) -> None:
         del self._fields[index]
@@ -170,18 +193,62 @@ def _name(name: Text) -> bytes:
     return name.encode()
 
 
+# What can't stand in a header, and what some would take for a line end.
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE: Final = 78  # RFC 5322, 2.1.1
+
+
 def _encoded(name: bytes, value: str) -> bytes:
+    text = _CONTROLS.sub(" ", value)
+    if text.isascii():
+        return _folded(len(name) + 1, b" " + text.encode())
+    from email.header import Header  # noqa: PLC0415
+    from email.headerregistry import HeaderRegistry, UnstructuredHeader  # noqa: PLC0415
+
+    as_text = name.decode("ascii", "replace")
+    if issubclass(HeaderRegistry()[as_text], UnstructuredHeader):
+        # Lone surrogates are no text.
+        whole = text.encode("utf-8", "replace").decode()
+        words = Header(whole, "utf-8", header_name=as_text).encode(linesep="\n")
+        return b" " + words.encode()
+    return _structured(name, as_text, text)
+
+
+def _folded(column: int, raw: bytes) -> bytes:
+    """With line ends before blanks, where a line would be too long; but not right at the start."""
+    lines = [b""]
+    for word in _WORD.findall(raw):
+        if lines[-1] and column + len(word) > _LINE:
+            lines.append(b"")
+            column = 0
+        lines[-1] += word
+        column += len(word)
+    return b"\n".join(lines)
+
+
+_WORD: Final = re.compile(rb" *[^ ]+ *$| *[^ ]+| +$")
+
+
+def _structured(name: bytes, as_text: str, text: str) -> bytes:
     from email.policy import EmailPolicy  # noqa: PLC0415
 
     policy = EmailPolicy(linesep="\n")
     try:
-        as_text = name.decode("ascii")
-        folded = policy.fold(*policy.header_store_parse(as_text, value))
+        folded = policy.fold(*policy.header_store_parse(as_text, text))
+        raw: bytes = folded.encode("ascii").partition(b":")[2].removesuffix(b"\n")
     except Exception as exc:
-        # A line end is a ValueError there; the rest is that package's trouble with odd text.
-        raise LocalProtocolError(f"{name!r} can't have this value: {value!r}") from exc
-    raw = folded.encode("ascii", "replace").partition(b":")[2].removesuffix(b"\n")
-    return raw or b" "
+        # Its own errors, and others that have slipped out of it over odd text.
+        raise LocalProtocolError(f"{name!r} can't have this value: {text!r}") from exc
+    # It leaves out what it can't parse.
+    again = str(Field(name, raw).decoded)
+    if _MISFOLDED.search(raw) or _SPACING.sub("", again) != _SPACING.sub("", text):
+        raise LocalProtocolError(f"{name!r} can't have this value: {text!r}")
+    return raw
+
+
+_MISFOLDED: Final = re.compile(rb"^[^ \t]|\n[^ \t]|\n[ \t]*\n")
+# Blanks and quotes it puts where it likes.
+_SPACING: Final = re.compile(r'[\s"]')
 
 
 def _unescaped(value: bytes) -> str:

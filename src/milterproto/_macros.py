@@ -8,12 +8,14 @@ from typing import Final
 from ._events import Macros
 
 # Code bytes in the order of a session. A look-up goes from the last to the first.
-_ORDER: Final = b"CHMRTLNBE"
-_RANK: Final = {code: rank for rank, code in enumerate(_ORDER)}
-_UNKNOWN: Final = ord("U")
-# Postfix sends macros with each header line, body piece and unknown command, too: they hold
-# for that one event only.
-_PASSING: Final = frozenset(b"LBU")
+_RANK: Final = {code: rank for rank, code in enumerate(b"CHMRTLNBE")}
+_MAIL: Final = _RANK[ord("M")]
+# Postfix sends macros with each header line, body piece and unknown command, too: they hold for
+# that one event only, for every command has a rank that is lower.
+_PASSING: Final = 100
+_HOLDS: Final = _RANK | dict.fromkeys(b"LBU", _PASSING)
+# An unknown command stands outside of the order: it ends nothing but another passing event.
+_ENDS: Final = _RANK | {ord("U"): _PASSING}
 
 
 class MacroTable(Mapping[bytes, bytes]):
@@ -22,12 +24,12 @@ class MacroTable(Mapping[bytes, bytes]):
     Later stages hide earlier ones. Nothing is parsed until something is looked up.
     """
 
-    __slots__ = ("_last", "_pending", "_slots")
+    __slots__ = ("_pending", "_stack")
 
     def __init__(self) -> None:
         self._pending: dict[int, Macros] = {}
-        self._slots: dict[int, Macros] = {}
-        self._last = _UNKNOWN
+        # In the order of a session; the rank of a command that ends each one, or any lower.
+        self._stack: list[tuple[int, Macros]] = []
 
     def __getitem__(self, name: bytes) -> bytes:
         other = name[1:-1] if name[:1] == b"{" and name[-1:] == b"}" else b"{" + name + b"}"
@@ -47,14 +49,12 @@ class MacroTable(Mapping[bytes, bytes]):
         return f"MacroTable({dict(self)!r})"
 
     def _newest_first(self) -> Iterator[Mapping[bytes, bytes]]:
-        for code in (_UNKNOWN, *reversed(_ORDER)):
-            if code in self._slots:
-                yield self._slots[code].values
+        return (macros.values for _, macros in reversed(self._stack))
 
     def copy(self) -> MacroTable:
         """Another table that stays as this one is now."""
         table = MacroTable()
-        table._slots.update(self._slots)
+        table._stack += self._stack
         return table
 
     # --- for the connection --------------------------------------------------------------
@@ -62,7 +62,7 @@ class MacroTable(Mapping[bytes, bytes]):
     def announce(self, macros: Macros) -> None:
         """Keep macros for the command that they belong to; what no command has is dropped."""
         code = macros.command[0]
-        if code in _RANK or code == _UNKNOWN:
+        if code in _HOLDS:
             self._pending[code] = macros
 
     def enter(self, code: int) -> None:
@@ -71,31 +71,32 @@ class MacroTable(Mapping[bytes, bytes]):
         So are those of earlier commands that were announced but never came, because the filter
         did not want them: both MTAs send their macros all the same.
         """
-        slots, pending = self._slots, self._pending
-        if self._last in _PASSING:
-            slots.pop(self._last, None)
-        self._last = code
-        if code == _UNKNOWN:
-            if code in pending:
-                slots[code] = pending.pop(code)
-            return
-        rank = _RANK[code]
-        if slots:
-            for later in _ORDER[rank:]:
-                slots.pop(later, None)
+        rank, stack, pending = _ENDS[code], self._stack, self._pending
+        while stack and stack[-1][0] >= rank:
+            stack.pop()
         if pending:
-            for earlier in _ORDER[: rank + 1]:
-                if earlier in pending:
-                    slots[earlier] = pending.pop(earlier)
-            pending.clear()
+            macros = pending.pop(code, None)
+            if pending and rank != _PASSING:
+                self._catch_up(rank)
+            if macros is not None:
+                self._stack.append((_HOLDS[code], macros))
+
+    def _catch_up(self, rank: int) -> None:
+        """Bring in force what is pending for commands before one of this rank; drop the rest."""
+        found = dict(self._stack)
+        found |= {_RANK[code]: macros for code, macros in self._pending.items() if code in _RANK}
+        self._stack = sorted((at, found[at]) for at in found if at < rank)
+        self._pending.clear()
 
     def forget_message(self) -> None:
         """Drop what belongs to a message; connection and HELO stand."""
-        for code in (*_ORDER[_RANK[ord("M")] :], _UNKNOWN):
-            self._slots.pop(code, None)
-            self._pending.pop(code, None)
+        stack, pending = self._stack, self._pending
+        while stack and stack[-1][0] >= _MAIL:
+            stack.pop()
+        for code in [code for code in pending if _HOLDS[code] >= _MAIL]:
+            del pending[code]
 
     def forget_all(self) -> None:
         """Drop everything: the next client is another one."""
-        self._slots.clear()
+        self._stack.clear()
         self._pending.clear()

@@ -37,11 +37,13 @@ class EventFilter:
 
     ``session`` is called for each connection of the MTA and returns what gets its events, all but
     the negotiation, which follows ``wants``. That returns a reply, several, or None: nothing, or
-    Continue if a reply is due. It may be a coroutine function.
+    Continue if a reply is due. It may be a coroutine function. ``allow_shutdown`` as in
+    `FilterConnection`.
     """
 
     session: Callable[[FilterConnection], Handler]
     wants: Wants
+    allow_shutdown: bool = attrs.field(default=False, kw_only=True)
 
 
 class Wire(Protocol):
@@ -77,7 +79,8 @@ class MemoryWire:
     """
 
     def __init__(self, tested: Filter, run: Run = run_alone) -> None:
-        self._conn = FilterConnection(allow_shutdown=True)
+        allow_shutdown = isinstance(tested, EventFilter) and tested.allow_shutdown
+        self._conn = FilterConnection(allow_shutdown=allow_shutdown)
         self._handle = tested.session(self._conn)
         self._wants = tested.wants
         self._run = run

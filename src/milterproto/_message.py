@@ -4,20 +4,68 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
+from ._errors import LocalProtocolError
 from ._events import Connect, Family
-from ._headers import Field, Headers
+from ._headers import Field, Headers, bytes_of
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
 _LINE_END: Final = re.compile(rb"\r?\n")
 _HEAD: Final = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*")
+# RFC 5321, 4.1.2 (A-d-l): obsolete, to be ignored, and still taken by all.
+_DOMAIN: Final = rb"@(?:\[[^\]]*\]|[^][@:,\s]+)"
+_ROUTE: Final = re.compile(rb"%b(?:,%b)*:" % (_DOMAIN, _DOMAIN))
 _FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)\n")
+
+
+def _is(kind: type, attribute: str) -> Callable[[object, object, Any], None]:
+    """A validator, so that the error comes where the wrong thing is written."""
+
+    def check(_instance: object, _attribute: object, value: Any) -> None:
+        if not isinstance(value, kind):
+            raise LocalProtocolError(f"{attribute}: {value!r} is no {kind.__name__}")
+
+    return check
+
+
+def _many_bytes(attribute: str, values: Any) -> tuple[bytes, ...]:
+    if isinstance(values, bytes | str) or not isinstance(values, Iterable):
+        raise LocalProtocolError(f"{attribute}: {values!r} is no tuple of bytes")
+    return tuple(bytes_of(attribute, one) for one in values)
+
+
+def _sender_parameters(values: Iterable[bytes]) -> tuple[bytes, ...]:
+    return _many_bytes("sender_parameters", values)
+
+
+def _recipient_parameters(values: Iterable[bytes]) -> tuple[bytes, ...]:
+    return _many_bytes("recipients", values)
+
+
+def _recipients(values: Iterable[Recipient]) -> list[Recipient]:
+    # Any iterable, for an iterator can be read but once, and all look-ups after that find nobody.
+    if not isinstance(values, Iterable):
+        raise LocalProtocolError(f"recipients: {values!r} is no list of Recipient")
+    listed = list(values)
+    check_recipients(listed)
+    return listed
+
+
+def _headers(fields: Iterable[Field]) -> Headers:
+    return fields if isinstance(fields, Headers) else Headers(fields)
+
+
+def check_recipients(recipients: Iterable[Recipient]) -> None:
+    """A list can be given anything."""
+    for one in recipients:
+        if not isinstance(one, Recipient):
+            raise LocalProtocolError(f"recipients: {one!r} is no Recipient")
 
 
 @final
@@ -49,12 +97,12 @@ class Client:
 class Recipient:
     """One recipient of the envelope; both parts as in `RcptTo`."""
 
-    address: bytes
-    parameters: tuple[bytes, ...] = ()
+    address: bytes = attrs.field(validator=_is(bytes, "recipients"))
+    parameters: tuple[bytes, ...] = attrs.field(default=(), converter=_recipient_parameters)
 
     @property
     def mailbox(self) -> bytes:
-        """The address without its angle brackets."""
+        """The address without its angle brackets, and without a source route before it."""
         return mailbox(self.address)
 
 
@@ -68,15 +116,20 @@ class Message:
 
     ``client`` and ``macros`` say where it comes from. No edit can change that. ``macros`` are those
     of the moment when a filter was given the message, and don't count when messages are compared.
+
+    Raises LocalProtocolError, which names the attribute, when one is given what it can't be. Lists
+    are copied from whatever can be iterated over.
     """
 
-    sender: bytes = b"<>"
-    recipients: list[Recipient] = attrs.field(factory=list)
-    headers: Headers = attrs.field(factory=Headers)
-    body: bytes = b""
-    sender_parameters: tuple[bytes, ...] = ()
-    client: Client = attrs.field(factory=Client)
-    quarantined: bytes | None = None
+    sender: bytes = attrs.field(default=b"<>", validator=_is(bytes, "sender"))
+    recipients: list[Recipient] = attrs.field(factory=list, converter=_recipients)
+    headers: Headers = attrs.field(factory=Headers, converter=_headers)
+    body: bytes = attrs.field(default=b"", validator=_is(bytes, "body"))
+    sender_parameters: tuple[bytes, ...] = attrs.field(default=(), converter=_sender_parameters)
+    client: Client = attrs.field(factory=Client, validator=_is(Client, "client"))
+    quarantined: bytes | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_is(bytes, "quarantined"))
+    )
     macros: Mapping[bytes, bytes] = attrs.field(factory=dict, eq=False, repr=False)
 
     @classmethod
@@ -166,7 +219,14 @@ class Message:
 
 
 def mailbox(address: bytes) -> bytes:
-    """An address of the envelope without its angle brackets."""
+    """An address of the envelope without its angle brackets, and without a source route."""
+    bare = without_brackets(address)
+    route = _ROUTE.match(bare)
+    return bare[route.end() :] if route else bare
+
+
+def without_brackets(address: bytes) -> bytes:
+    """An address of the envelope, all of it."""
     if address[:1] == b"<" and address[-1:] == b">":
         return address[1:-1]
     return address

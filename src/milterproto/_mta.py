@@ -155,11 +155,18 @@ class MTA:
 
     def quit(self) -> None:
         """End the session as this MTA does."""
-        # To a filter that has decided about the client, Postfix says nothing more.
-        quits = self._about_client is None or self.habits is Habits.SENDMAIL
+        # To a filter that has decided about the client when it came, or has shut the connection,
+        # Postfix says nothing more. Otherwise it gives up once more what is over.
+        verdict, stage = self._about_client or (None, None)
+        silent = stage in (Connect, Helo) or isinstance(verdict, _GIVE_UP)
+        ending = {
+            Habits.POSTFIX: () if silent else (Abort(), Quit()),
+            Habits.SENDMAIL: (Quit(),),
+            Habits.HOSTILE: (),
+        }
         with contextlib.suppress(OSError):  # a filter at the end of a socket may have gone
-            if quits and self.habits is not Habits.HOSTILE:
-                self._say(Quit())
+            for command in ending[self.habits]:
+                self._say(command)
             self._flush()
             self._wire.shutdown(1)
 
@@ -195,14 +202,22 @@ class MTA:
             return None
         *given, verdict = responses
         edits += (cast("Edit", one) for one in given if type(one) in EDITS)
-        if isinstance(verdict, _GIVE_UP) or (
+        if self._ends_session(verdict) or (
             kind in (Connect, Helo) and isinstance(verdict, (Accept, *_REFUSALS))
         ):
-            self._about_client = verdict, kind
+            self._about_client = cast("Verdict", verdict), kind
         return cast("Verdict | None", verdict)
+
+    def _ends_session(self, verdict: Response) -> bool:
+        """Whether the client is disconnected, too."""
+        if isinstance(verdict, ReplyCode):
+            return verdict.code in self.habits.last_replies
+        return isinstance(verdict, _GIVE_UP)
 
     def abort(self, *, decided: bool) -> None:
         """The message is over; ``decided`` if the filter knows, for it has given its verdict."""
+        if self._about_client is not None and isinstance(self._about_client[0], _GIVE_UP):
+            return
         # With NOMAIL nothing else tells Sendmail's messages apart.
         unseen = bool(self._steps & Steps.NOMAIL)
         if self.habits is Habits.SENDMAIL and decided and not unseen:
@@ -339,13 +354,14 @@ class _Transaction:
             recipient = Recipient(command.recipient, command.parameters)
             if isinstance(verdict, _REFUSALS):
                 self._refused.append((recipient, verdict))
-                return None
+                return self._mta.about_client
             self._any_taken = True
             self._values.has_queue_id = True
         if verdict is None or (isinstance(verdict, Continue | Skip) and kind is not EndOfMessage):
             return None
-        # An unknown command fails anyway, whatever the filter says of it.
-        if kind is Unknown and not isinstance(verdict, _GIVE_UP):
+        # An unknown command fails anyway, whatever the filter says of it; but Sendmail takes Accept
+        # for the message.
+        if kind is Unknown and self._mta.about_client is None and not isinstance(verdict, Accept):
             return None
         return verdict, kind
 

@@ -54,6 +54,8 @@ ALL_EVENTS: Final[frozenset[OptionalEvent]] = frozenset(
 # What Postfix offers for its milter_protocol settings 2, 3, 4 and 6 (seen on the wire).
 _STEPS_BY_VERSION: Final = {2: Steps(0x7F), 3: Steps(0x17F), 4: Steps(0x37F)}
 
+_MDS_BITS: Final = int(MDS_STEPS)
+
 # The first version of each event that version 2 does not have.
 SINCE: Final[Mapping[type[Command], int]] = {Unknown: 3, Data: 4}
 
@@ -125,9 +127,10 @@ def offer(version: int = MAX_VERSION, *, actions: Actions = ALL_ACTIONS) -> Nego
 
 def packet_limit(steps: Steps) -> int:
     """The largest payload that both sides agreed to, in bytes."""
-    if steps & Steps.MDS_1M:
+    mds = _MDS_BITS & int(steps)
+    if mds & Steps.MDS_1M:
         return 1024 * 1024 - 1
-    return 256 * 1024 - 1 if steps & Steps.MDS_256K else MAX_PACKET
+    return 256 * 1024 - 1 if mds else MAX_PACKET
 
 
 def offer_fault(offer: Negotiate) -> str | None:
@@ -161,6 +164,8 @@ def _beyond(bits: int, allowed: int) -> int:
 
 def macros_fault(answer: Negotiate) -> str | None:
     """Why a filter should not send these macro lists, or None."""
+    if not answer.macros:
+        return None
     stages = [stage for stage, _ in answer.macros]
     if len(set(stages)) < len(stages) or not set(stages) <= set(Stage):
         return "a macro list's stage is unknown or stands twice"

@@ -4,21 +4,25 @@ URL is what stands in nginx's ``auth_http``: ``http://HOST:PORT/URI``, or ``unix
 password is asked for, or read from standard input; it is never an argument, which every user of
 the machine could see. Says what nginx would make of the answer, and what a strict reader has
 against it. The exit status is 0 if the user is let in, 1 if he is refused, 2 if nginx is told to
-wait or to say that the error is temporary, or if the answer is of no use to it.
+wait or to say that the error is temporary, if the answer is of no use to it, and for whatever else
+goes wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
 import getpass
 import hashlib
 import hmac
+import math
 import os
 import re
 import secrets
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Final, cast
 
@@ -43,6 +47,7 @@ from . import (
 )
 
 LET_IN, REFUSED, TROUBLE = 0, 1, 2
+MAX_TIMEOUT = 86_400  # a day; the system's clock has an end, too
 
 # A refusal that says itself that it is temporary, in the words of the three protocols.
 _TEMPORARY: Final = re.compile(rb"4[0-9]{2}[ -]|-ERR \[SYS/TEMP\]|A1 NO \[UNAVAILABLE\]")
@@ -66,13 +71,29 @@ def _target(text: str) -> Target:
     if match := _UNIX.fullmatch(text):
         return Target(match[1], b"localhost", os.fsencode(match[2] or "/"))
     match = _HTTP.fullmatch(text)
-    if match is None or int(match[2] or "80") > 65535:
+    host = match[1].strip("[]") if match else ""
+    try:
+        # As the socket module will: empty labels, and those over 63 bytes, can't be looked up.
+        encoded = host.encode("idna")
+    except UnicodeError:
+        encoded = b""
+    if match is None or not encoded or int(match[2] or "80") > 65535:
         # https among them: nginx speaks no TLS to the service.
         raise argparse.ArgumentTypeError(
             f"{text!r} is not http://HOST:PORT/URI, nor unix:PATH:/URI"
         )
-    address = match[1].strip("[]"), int(match[2] or "80")
+    address = host, int(match[2] or "80")
     return Target(address, os.fsencode(match[1]), os.fsencode(match[3] or "/"))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= MAX_TIMEOUT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 def _connect(target: Target, timeout: float) -> socket.socket:
@@ -150,18 +171,36 @@ def _digest(method: bytes, password: bytes, salt: bytes) -> bytes:
 
 def _headers(text: str) -> Headers:
     """Of an option: one, or with @FILE those of the file's lines, so that no one sees a secret."""
-    if text.startswith("@"):
-        lines = Path(text[1:]).read_bytes().splitlines()
-    else:
-        lines = [os.fsencode(text)]
-    parts = [line.partition(b":") for line in lines]
-    return tuple((name, value.strip(b" \t")) for name, _, value in parts)
+    if not text.startswith("@"):
+        return (_header("--header", os.fsencode(text)),)
+    lines = Path(text[1:]).read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
+    numbered = [(f"line {number} of {text[1:]!r}", line) for number, line in enumerate(lines, 1)]
+    return tuple(_header(where, line) for where, line in numbered if line.strip(b" \t"))
+
+
+def _header(where: str, line: bytes) -> tuple[bytes, bytes]:
+    name, colon, value = line.partition(b":")
+    if not colon:
+        # A secret alone would be sent as a name.
+        raise LocalProtocolError(f"{where} is not of the form NAME: VALUE")
+    return name, value.strip(b" \t")
 
 
 def _password() -> bytes:
-    if sys.stdin.isatty():
-        return os.fsencode(getpass.getpass())
-    return sys.stdin.buffer.readline().rstrip(b"\r\n")
+    line = b""
+    if sys.stdin is not None and sys.stdin.isatty():
+        try:
+            return os.fsencode(getpass.getpass())
+        except UnicodeError:
+            # Its text has a byte of the password.
+            raise LocalProtocolError("this terminal gives no such password") from None
+        except EOFError:
+            pass
+    elif sys.stdin is not None:
+        line = sys.stdin.buffer.readline()
+    if not line:
+        raise LocalProtocolError("there is no password to be read, not even an empty line")
+    return line.rstrip(b"\r\n")
 
 
 # --- what is said --------------------------------------------------------------------------
@@ -197,6 +236,9 @@ def _shown(text: bytes) -> str:
 
 
 def _say(text: str) -> None:
+    """On a standard output of any encoding, and on one that is closed."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     print(text, flush=True)  # noqa: T201 - a command
 
 
@@ -228,13 +270,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="'NAME: VALUE'",
         help="like auth_http_header, repeatable; @FILE reads lines, so that a secret is not seen",
     )
-    add("--timeout", type=float, default=60.0, help="seconds (default: 60, as in nginx)")
+    add("--timeout", type=_seconds, default=60.0, help="seconds (default: 60, as in nginx)")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Ask, print, and give the exit status."""
     options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except Exception:  # noqa: BLE001 - with Python's status for it, it would be a refusal
+        traceback.print_exc()
+        return TROUBLE
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         conn = ClientConnection(options.url.host, options.url.uri)
         data = conn.send(_request(options))
@@ -243,11 +293,13 @@ def main(arguments: list[str] | None = None) -> int:
         return TROUBLE
     protocol = os.fsencode(options.protocol)
     try:
-        status = _judge(_ask(conn, options.url, data, options.timeout), protocol)
+        reply = _ask(conn, options.url, data, options.timeout)
     except (RemoteProtocolError, OSError) as error:
         _say(f"no answer that nginx could use: {error}")
         _say_client(mail_reply(None, protocol).data, "", "then nginx closes")
         status = TROUBLE
+    else:
+        status = _judge(reply, protocol)
     for warning in conn.warnings:
         _say(f"warning: {warning}")
     return status

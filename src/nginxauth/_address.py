@@ -15,8 +15,9 @@ def is_address(text: bytes) -> bool:
     """Whether nginx connects to it: no names, no brackets, no ``unix:``, no port.
 
     Odd ones are taken as well: ``127..0.1`` (an octet may be empty), ``0127.0.0.1`` (decimal all
-    the same), ``:1:2:3:4:5:6:7:8``. All that is written as it should be is taken, but
-    255.255.255.255.
+    the same), ``:1:2:3:4:5:6:7:8``. Of those that are written as they should be, three kinds are
+    not: 255.255.255.255, that at the end of an IPv6 address, and a ``::`` that stands for the
+    last group alone, as in ``1:2:3:4:5:6:7::``.
     """
     return _is_ipv4(text) or _is_ipv6(text)
 

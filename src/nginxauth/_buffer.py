@@ -21,6 +21,7 @@ _LOOKS: Final = {
     b"POST /": "an HTTP request of another kind",
     b"HEAD /": "an HTTP request of another kind",
 }
+_LONGEST: Final = max(map(len, _LOOKS))
 
 
 class StrangerError(RemoteProtocolError):
@@ -42,9 +43,9 @@ class HeadBuffer:
         """Whether there is any byte that was not taken."""
         return bool(self._data)
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep `data`."""
-        self._data += data
+    def feed(self, data: bytes) -> None:
+        """Keep `data`, and no more than is needed to see that it is too much."""
+        self._data += data[: self._max_head - len(self._data)]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -73,9 +74,10 @@ class HeadBuffer:
 
     def _check_line(self) -> None:
         """Refuse what is no request of this protocol: nginx's is GET, and so is anybody's."""
-        start = bytes(self._data[: len(_METHOD)])
-        if start != _METHOD[: len(start)]:
-            raise StrangerError(f"no GET request{_looks_like(bytes(self._data[:8]))}")
+        start = bytes(self._data[:_LONGEST])
+        if start[: len(_METHOD)] != _METHOD[: len(start)]:
+            _refuse(start)
+            return
         end = self._data.find(b"\n", self._searched, self._max_head)
         if end < 0:
             return
@@ -84,6 +86,10 @@ class HeadBuffer:
         self._has_line = True
 
 
-def _looks_like(start: bytes) -> str:
+def _refuse(start: bytes) -> None:
+    """Say what it looks like; not yet, if a byte more may tell."""
     found = [what for prefix, what in _LOOKS.items() if start.startswith(prefix)]
-    return f": it looks like {found[0]}" if found else ""
+    if found:
+        raise StrangerError(f"no GET request: it looks like {found[0]}")
+    if not any(prefix.startswith(start) for prefix in _LOOKS):
+        raise StrangerError("no GET request")

@@ -54,9 +54,13 @@ class ClientConnection:
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Store what came from the server; ``b""`` means end of file.
 
-        Raises LocalProtocolError for data after an end of file. What comes after the answer's
-        head, or after an error of the server's, is dropped: nginx does not wait for it.
+        Raises LocalProtocolError for data after an end of file, and for what is not bytes. What
+        comes after the answer's head, or after an error of the server's, is dropped: nginx does
+        not wait for it.
         """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            # None and "" above all: they are no end of file.
+            raise LocalProtocolError(f"data has to be bytes, and not {type(data).__name__}")
         if not data:
             self._eof = True
         elif self._eof:

@@ -124,7 +124,8 @@ class AuthRequest:
     are decoded; the password is a digest for ``apop`` and ``cram-md5`` (with ``salt``), a token
     for the two OAuth methods, and always empty for ``external`` and ``none``, for which nginx
     may send that of an earlier attempt; ``user`` is empty for ``none``. ``protocol``:
-    ``b"smtp"``, ``b"imap"`` or ``b"pop3"``. ``attempt`` counts from 1 in each mail session.
+    ``b"smtp"``, ``b"imap"`` or ``b"pop3"``. ``attempt`` counts from 1 in each mail session,
+    and is 0 if that was not told, which nginx never leaves out.
     ``client_ip`` has no brackets, or is ``b"unix:"``. ``client_host`` is there with SMTP only:
     a name, ``b"[UNAVAILABLE]"`` or ``b"[TEMPUNAVAIL]"``. ``salt`` has its angle brackets.
     ``headers`` is all the rest but Host, such as what ``auth_http_header`` sets.
@@ -190,7 +191,8 @@ class Deny:
 class Wait:
     """Let nginx ask the same again, after so many seconds (``Auth-Status: WAIT``); at least 1.
 
-    Not for a request with a salt: nginx would ask again without the digest, or crash.
+    Not for a request with a salt, nor for ``apop`` and ``cram-md5``: nginx would ask again
+    without the digest, or crash.
     """
 
     seconds: int

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ._address import is_address
 from ._errors import LocalProtocolError
 from ._events import (
     APOP,
@@ -67,8 +68,9 @@ def reply_headers(
     head, for the 1024 that nginx reads.
 
     A `Deny.wait` is left out, so that nginx closes, where the client's attempts have reached
-    ``max_attempts``, and where the request has a salt: having sent it, nginx has no password any
-    more, but up to 1.29.6 still its length, and the next attempt may crash it (CVE-2026-27651).
+    ``max_attempts`` or are not told, and where the request has a salt: having sent it, nginx has
+    no password any more, but up to 1.29.6 still its length, and the next attempt may crash it
+    (CVE-2026-27651).
 
     Raises LocalProtocolError, which names the field, for a reply that nginx would refuse or
     take for another. No text of it shows a secret.
@@ -82,6 +84,8 @@ def reply_headers(
         )
     if type(reserve) is not int or reserve < 0:
         raise LocalProtocolError("reserve has to be a number of bytes")
+    if type(max_attempts) is not int:
+        raise LocalProtocolError("max_attempts has to be a number")
     headers = encode(reply, request, max_attempts)
     size = len(STATUS) + sum(len(name) + len(value) + 4 for name, value in headers) + 2 + reserve
     if size > MAX_REPLY:
@@ -147,7 +151,12 @@ def _deny(reply: Deny, request: _Request, max_attempts: int) -> Headers:
 def _may_wait(request: _Request, max_attempts: int) -> bool:
     if isinstance(request, Malformed):
         return False  # who knows which attempt it is
-    return not request.salt and request.attempt < max_attempts
+    return not _has_digest(request) and 0 < request.attempt < max_attempts
+
+
+def _has_digest(request: AuthRequest) -> bool:
+    """Whether nginx has forgotten it. A request of one's own may lack its salt."""
+    return bool(request.salt) or request.method in (APOP, CRAM_MD5)
 
 
 def _in_words(message: bytes, code: bytes, words: Mapping[bytes, bytes]) -> bytes:
@@ -168,10 +177,10 @@ def _challenge(reply: Deny, request: _Request) -> Headers:
 def _wait(reply: Wait, request: _Request, _max_attempts: int) -> Headers:
     if isinstance(request, Malformed):
         raise LocalProtocolError("Wait(...) can't be the reply to Malformed(...)")
-    if request.salt:
+    if _has_digest(request):
         raise LocalProtocolError(
-            "Wait(...) can't be the reply to a request with a salt: nginx would ask again without "
-            "the digest, or crash"
+            "Wait(...) can't be the reply to a request with a salt, or to APOP and CRAM-MD5: nginx "
+            "would ask again without the digest, or crash"
         )
     return (
         (b"Auth-Status", b"WAIT"),
@@ -180,7 +189,8 @@ def _wait(reply: Wait, request: _Request, _max_attempts: int) -> Headers:
 
 
 def _bytes(field: str, value: object) -> bytes:
-    if not isinstance(value, bytes):
+    # Not a subclass: what its methods say of it need not be what is sent.
+    if type(value) is not bytes:
         raise LocalProtocolError(f"{field} has to be bytes")
     return value
 
@@ -205,13 +215,18 @@ def _credential(field: str, value: object) -> bytes:
 def _address(value: object) -> bytes:
     text = _bytes("Allow.server", value)
     try:
-        is_address = b"%" not in text and bool(ipaddress.ip_address(text.decode("ascii")).version)
+        good = b"%" not in text and bool(ipaddress.ip_address(text.decode("ascii")).version)
     except ValueError:
-        is_address = False
-    if not is_address:
+        good = False
+    if not good:
         raise LocalProtocolError(
             "Allow.server has to be an IP address, without brackets, zone or port: nginx "
             "resolves no names"
+        )
+    if not is_address(text):
+        raise LocalProtocolError(
+            "Allow.server is an address that nginx does not take: 255.255.255.255, or a :: for "
+            "the last group alone, where 0 will do"
         )
     return text
 

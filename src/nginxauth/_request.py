@@ -9,6 +9,8 @@ from typing import Final, TypeVar
 from ._errors import LocalProtocolError
 from ._escape import unescape
 from ._events import (
+    APOP,
+    CRAM_MD5,
     EXTERNAL,
     NONE,
     TLS,
@@ -84,14 +86,17 @@ def parse_request(
 
     Names may be in any case. ASGI's ``scope["headers"]`` is just that; for WSGI there is
     `environ_headers`. `Malformed`, with the reply for it, is what no sound nginx sends: a field
-    missing, or there twice; a wrong escape; and what must not get by: the method ``external``
-    without a certificate that nginx has verified, and, unless ``allow_controls``, a login or
-    password with control bytes, with which a client can put commands of its own into what nginx
-    sends on.
+    missing, or there twice; a wrong escape; ``apop`` or ``cram-md5`` without a salt, and ``none``
+    without an envelope; and what must not get by: the method ``external`` without a certificate
+    that nginx has verified, and, unless ``allow_controls``, a login or password with control
+    bytes, with which a client can put commands of its own into what nginx sends on.
 
-    Raises LocalProtocolError if a name or a value is not bytes.
+    Raises LocalProtocolError if the headers are not pairs of bytes.
     """
-    given = tuple(headers)
+    try:
+        given = tuple((name, value) for name, value in headers)
+    except (TypeError, ValueError):
+        raise LocalProtocolError("the headers have to be pairs of bytes") from None
     if any(type(name) is not bytes or type(value) is not bytes for name, value in given):
         raise LocalProtocolError("the names and the values of headers have to be bytes")
     fields: dict[bytes, bytes] = {}
@@ -109,25 +114,38 @@ def is_known(name: bytes) -> bool:
 
 
 def environ_headers(environ: Mapping[str, object]) -> Headers:
-    """The header fields of a WSGI request, for `parse_request`; names are in lower case."""
-    return tuple(
-        (key[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1"))
-        for key, value in environ.items()
-        if key.startswith("HTTP_") and isinstance(value, str)
-    )
+    """The header fields of a WSGI request, for `parse_request`; names are in lower case.
+
+    Raises LocalProtocolError if a text has characters that WSGI does not have (PEP 3333: latin-1),
+    for then nobody knows what bytes it was made of.
+    """
+    try:
+        return tuple(
+            (key[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1"))
+            for key, value in environ.items()
+            if key.startswith("HTTP_") and isinstance(value, str)
+        )
+    except UnicodeError:
+        raise LocalProtocolError("a header that is no latin-1, as it is in WSGI") from None
 
 
 def _sort_out(headers: Headers, fields: dict[bytes, bytes]) -> Headers:
     """Put nginx's own into `fields`; the rest."""
     rest: list[tuple[bytes, bytes]] = []
+    doubled: list[bytes] = []
     for name, value in headers:
         key = name.lower()
         if key not in _KNOWN:
             rest.append((name, value))
         elif key in fields:
-            raise _Unusable(f"{_name(key)} is there twice")
+            doubled.append(key)
         else:
             fields[key] = value.strip(b" \t")
+    if doubled:
+        # Not before all have been seen: the protocol decides in which words this is said.
+        for key in set(doubled):
+            del fields[key]
+        raise _Unusable(f"{_name(doubled[0])} is there twice")
     return tuple(rest)
 
 
@@ -146,17 +164,23 @@ def _request(fields: Mapping[bytes, bytes], rest: Headers, *, allow_controls: bo
         for key, text in ((b"auth-user", user), (b"auth-pass", password)):
             if _CONTROLS.search(text):
                 raise _Unusable(f"{_name(key)} has a control byte", _REFUSED)
+    salt = fields.get(b"auth-salt", b"")
+    if method in (APOP, CRAM_MD5) and not salt:
+        raise _Unusable("Auth-Salt is missing or empty, without which a digest proves nothing")
+    envelope = _together(fields, _ENVELOPE, Envelope)
+    if method == NONE and envelope is None:
+        raise _Unusable(f"of {', '.join(map(_name, _ENVELOPE))} one is missing")
     return AuthRequest(
         method=method,
         user=user,
         password=password,
         protocol=_needed(fields, b"auth-protocol") and _protocol(fields),
-        attempt=_number(fields.get(b"auth-login-attempt", b"1"), b"auth-login-attempt", _ATTEMPT),
+        attempt=_attempt(fields),
         client_ip=_needed(fields, b"client-ip"),
         client_host=fields.get(b"client-host"),
-        salt=fields.get(b"auth-salt", b""),
+        salt=salt,
         proxy_protocol=_together(fields, _PROXY_PROTOCOL, _proxy_protocol),
-        envelope=_together(fields, _ENVELOPE, Envelope),
+        envelope=envelope,
         tls=tls,
         headers=rest,
     )
@@ -184,6 +208,12 @@ def _unescaped(fields: Mapping[bytes, bytes], key: bytes) -> bytes:
     if text is None:
         raise _Unusable(f"{_name(key)} has a % without two hexadecimal digits")
     return text
+
+
+def _attempt(fields: Mapping[bytes, bytes]) -> int:
+    # Some that speak this protocol count none. 0 is no attempt that may wait.
+    key = b"auth-login-attempt"
+    return _number(fields[key], key, _ATTEMPT) if key in fields else 0
 
 
 def _number(text: bytes, key: bytes, pattern: re.Pattern[bytes]) -> int:

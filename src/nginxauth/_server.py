@@ -74,15 +74,18 @@ class ServerConnection:
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Store what came from the client; ``b""`` means end of file.
 
-        Raises LocalProtocolError for data after an end of file. What comes after the reply, or
-        after an error of the client's, is dropped.
+        Raises LocalProtocolError for data after an end of file, and for what is not bytes. What
+        comes after the reply, or after an error of the client's, is dropped.
         """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            # None and "" above all: they are no end of file.
+            raise LocalProtocolError(f"data has to be bytes, and not {type(data).__name__}")
         if not data:
             self._eof = True
         elif self._eof:
             raise LocalProtocolError("data after the end of file")
         elif self._state is State.IDLE:
-            self._buffer.feed(data)
+            self._buffer.feed(bytes(data))
 
     def events(self) -> Iterator[AuthRequest | Malformed | ConnectionClosed]:
         """The events that are there now, for a loop whose body sends what is due.

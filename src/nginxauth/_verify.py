@@ -35,14 +35,20 @@ def verify(request: AuthRequest, password: bytes) -> bool:
     """Whether the client has proved that it knows ``password``, which is the clear one.
 
     For ``plain``, ``apop`` and ``cram-md5``; for all other methods, which prove nothing of
-    a password, False. Raises LocalProtocolError if ``password`` is not bytes.
+    a password, False. So it is for a digest without a salt: he who has seen one has it for ever.
+    Raises LocalProtocolError if ``password`` is not bytes, or ``request`` is none, such as
+    a `Malformed`.
     """
+    _check(request)
     if type(password) is not bytes:
         raise LocalProtocolError("the password has to be bytes")
     expected = _EXPECTED.get(request.method)
-    if expected is None:
+    if expected is None or (request.method in (APOP, CRAM_MD5) and not request.salt):
         return False
-    return hmac.compare_digest(request.password, expected(request.salt, password))
+    try:
+        return hmac.compare_digest(request.password, expected(request.salt, password))
+    except TypeError:
+        raise LocalProtocolError("the request has a password or a salt that is not bytes") from None
 
 
 def has_secret(request: AuthRequest, name: bytes, secret: bytes) -> bool:
@@ -50,11 +56,18 @@ def has_secret(request: AuthRequest, name: bytes, secret: bytes) -> bool:
 
     ``name``, in any case, and ``secret`` are what ``auth_http_header`` has in nginx.conf. A
     field that is missing, or there twice, is no. Raises LocalProtocolError if they are not
-    bytes, or ``secret`` is empty, or begins or ends with a blank, which HTTP takes off.
+    bytes, or ``secret`` is empty, or begins or ends with a blank, which HTTP takes off; and
+    if ``request`` is none, such as a `Malformed`.
     """
+    _check(request)
     if type(name) is not bytes or type(secret) is not bytes:
         raise LocalProtocolError("the header's name and the secret have to be bytes")
     if not secret or secret != secret.strip(b" \t"):
         raise LocalProtocolError("no secret, or one with a blank at its edge, could ever arrive")
     values = [value for key, value in request.headers if key.lower() == name.lower()]
     return len(values) == 1 and hmac.compare_digest(values[0].strip(b" \t"), secret)
+
+
+def _check(request: AuthRequest) -> None:
+    if type(request) is not AuthRequest:
+        raise LocalProtocolError(f"{type(request).__name__}(...) is no AuthRequest")

@@ -22,7 +22,11 @@ _WIPED: Final[dict[str, Any]] = {"login": None, "helo": None, "proto": None}
 
 
 def _merged(old: XClient, new: XClient) -> XClient:
-    return attrs.evolve(old, **(_WIPED | _told(new)))
+    told = _WIPED | _told(new)
+    if isinstance(new.name, bytes):
+        # It has been found by way of the other, so that an earlier one is of another client.
+        told.setdefault("reverse_name", new.name)
+    return attrs.evolve(old, **told)
 
 
 def _told(command: XClient | XForward) -> dict[str, Any]:
@@ -61,7 +65,11 @@ class Receiver:
 
     @property
     def client(self) -> XClient:
-        """What the XCLIENT commands so far come to: each one wipes LOGIN, HELO and PROTO."""
+        """What the XCLIENT commands so far come to.
+
+        Each one wipes LOGIN, HELO and PROTO; a NAME that is one is the REVERSE_NAME, too, unless
+        its command has another.
+        """
         return self._client
 
     @property

@@ -11,6 +11,7 @@ from ._errors import LocalProtocolError, RemoteProtocolError
 from ._xclient_events import Command, Offer, Outcome, XClient, XForward
 from ._xclient_profiles import POSTFIX, Profile
 from ._xclient_values import LAST_COMMAND, XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES
+from ._xclient_wire import check_offer
 
 # RFC 5321, 4.5.3.1.4, with the CR LF.
 MAX_COMMAND: Final = 512
@@ -80,11 +81,13 @@ def plan(command: Command, offer: Offer, receiver: Profile = POSTFIX) -> Plan:
     know it, leaves out what it would misread.
 
     Raises LocalProtocolError for a value that can't be sent, for an address without a name, for
-    a client that can't be told within 512 bytes, and if XCLIENT or its ADDR is not offered: whoever
-    goes on then is himself the client, with all that a proxy is trusted for.
+    a client that can't be told within 512 bytes, and if XCLIENT or its ADDR is not offered, or
+    nothing that an `XClient` has: whoever goes on then is himself the client, with all that
+    a proxy is trusted for.
     """
     if type(command) not in _TABLES:
         raise LocalProtocolError(f"{type(command).__name__}(...) is neither XClient nor XForward")
+    check_offer(offer)
     if type(command) is XClient and command.addr is not None and command.name is None:
         raise LocalProtocolError(
             "an address without a name, and so with the proxy's; tell UNAVAILABLE if it has none"
@@ -113,6 +116,8 @@ def plan(command: Command, offer: Offer, receiver: Profile = POSTFIX) -> Plan:
     for one in omitted:
         if one.attribute == b"ADDR":
             raise LocalProtocolError(f"the client's address can't be told: {one.reason}")
+    if not words:
+        raise LocalProtocolError(f"nothing of it can be told: {omitted[0].reason}")
     commands = _split(keyword, words)
     for name in receiver.needs:
         # In each command: the first can't have ADDR if there are two.

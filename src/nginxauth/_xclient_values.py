@@ -195,6 +195,8 @@ class Attribute:
 
     def _text(self, value: object) -> bytes:
         if not isinstance(value, Special):
+            if type(value) is not bytes and not isinstance(value, int):
+                raise TypeError  # a subclass, too: what its methods say need not be what is sent
             return encode_xtext(self.kind.encode(value))
         if value not in self.kind.specials:
             raise LocalProtocolError(f"it can't be {value.name}")

@@ -52,11 +52,18 @@ def parse_ehlo(reply: bytes) -> Offer:
     return Offer(found.get(b"XCLIENT", ()), found.get(b"XFORWARD", ()))
 
 
+def check_offer(offer: Offer) -> None:
+    """LocalProtocolError for what is none, such as the server's reply itself."""
+    if type(offer) is not Offer:
+        raise LocalProtocolError(f"{type(offer).__name__} is no Offer; parse_ehlo makes one")
+
+
 def ehlo_lines(offer: Offer) -> tuple[bytes, ...]:
     """The keyword lines that make an offer, without ``250-`` and line ends; none for no offer.
 
-    Raises LocalProtocolError for an attribute that is no name.
+    Raises LocalProtocolError for an attribute that is no name, and for what is no offer.
     """
+    check_offer(offer)
     lines = []
     for keyword, names in ((b"XCLIENT", offer.xclient), (b"XFORWARD", offer.xforward)):
         for name in names:

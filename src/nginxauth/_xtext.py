@@ -6,6 +6,8 @@ import enum
 import re
 from typing import Final
 
+from ._errors import LocalProtocolError
+
 
 class Xtext(enum.Enum):
     """How the values of a command are read."""
@@ -27,12 +29,17 @@ _ESCAPE: Final = re.compile(rb"\+([0-9A-Fa-f]{2})")
 
 
 def encode_xtext(value: bytes) -> bytes:
-    """Any bytes as xtext, with upper-case digits: nodemailer reads no others."""
+    """Any bytes as xtext, with upper-case digits: nodemailer reads no others.
+
+    Raises LocalProtocolError if they are not bytes; so does `decode_xtext`.
+    """
+    _check(value)
     return _UNSAFE.sub(lambda found: b"+%02X" % found[0][0], value)
 
 
 def decode_xtext(text: bytes, how: Xtext = Xtext.STRICT) -> bytes | None:
     """What xtext stands for; None if it is none, which only `Xtext.STRICT` minds."""
+    _check(text)
     if how is Xtext.RAW:
         return text
     if how is Xtext.STRICT and not _STRICT.fullmatch(text):
@@ -40,3 +47,8 @@ def decode_xtext(text: bytes, how: Xtext = Xtext.STRICT) -> bytes | None:
     if _BROKEN.search(text):
         return text
     return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), text)
+
+
+def _check(text: bytes) -> None:
+    if type(text) is not bytes:
+        raise LocalProtocolError("what is encoded as xtext, and xtext itself, has to be bytes")

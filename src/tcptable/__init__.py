@@ -15,7 +15,7 @@ from ._events import (
     TempError,
 )
 from ._state import State
-from ._wire import DEFAULT_MAX_REQUEST, MAX_REPLY
+from ._wire import DEFAULT_MAX_REQUEST, MAX_REPLY, encode_reply
 
 __all__ = [
     "DEFAULT_MAX_REQUEST",
@@ -36,4 +36,5 @@ __all__ = [
     "ServerConnection",
     "State",
     "TempError",
+    "encode_reply",
 ]

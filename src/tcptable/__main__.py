@@ -7,6 +7,7 @@ Says of each key what Postfix would make of the answer. The exit status is 0 if 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import socket
 import sys
@@ -23,6 +24,7 @@ from . import (
 )
 
 FOUND, NOT_FOUND, TROUBLE = 0, 1, 2
+MAX_TIMEOUT = 86_400  # a day; the system's clock has an end, too
 
 
 class Asker:
@@ -89,9 +91,32 @@ def _shown(text: bytes) -> str:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    host = host.strip("[]")
+    try:
+        # As the socket module will: empty labels, and those over 63 bytes, can't be looked up.
+        encoded = host.encode("idna")
+    except UnicodeError:
+        encoded = b""
+    if not encoded or not port.isdecimal() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
+    return host, int(port)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= MAX_TIMEOUT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _say(text: str) -> None:
+    """On a standard output of any encoding, and on one that is closed."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    print(text, flush=True)  # noqa: T201 - a command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     get = commands.add_parser("get", help="look keys up")
-    get.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
+    get.add_argument("--timeout", type=_seconds, default=10.0, help="seconds (default: 10)")
     get.add_argument("address", type=_address, metavar="HOST:PORT")
     get.add_argument("keys", nargs="+", metavar="KEY")
     options = parser.parse_args(arguments)
@@ -113,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for key in options.keys:
             status, text = asker.ask(os.fsencode(key))
-            print(f"{_shown(os.fsencode(key))}: {text}", flush=True)  # noqa: T201 - a command
+            _say(f"{_shown(os.fsencode(key))}: {text}")
             worst = max(worst, status)
     finally:
         asker.close()

@@ -49,9 +49,12 @@ class _Connection:
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Store what came from the peer; ``b""`` means end of file.
 
-        Raises LocalProtocolError for data after an end of file. What comes after an error of
-        the peer's is dropped.
+        Raises LocalProtocolError for data after an end of file, and for what is not bytes. What
+        comes after an error of the peer's is dropped.
         """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            # None and "" above all: they are no end of file.
+            raise LocalProtocolError(f"data has to be bytes, and not {type(data).__name__}")
         if not data:
             self._eof = True
         elif self._eof:
@@ -224,6 +227,8 @@ class Client(_Connection, Generic[RequestT, ReplyT]):
         if self._state is not _IDLE:
             raise LocalProtocolError(f"the connection has {self._state.name.lower()}")
         self._refuse_unasked()
+        if self._eof:
+            raise LocalProtocolError("the server has closed: ask on a new connection")
         data = self._encode(event)
         self._state = AFTER[type(event)]
         return data

@@ -129,7 +129,10 @@ def _malformed(line: bytes, reason: str) -> Malformed:
 
 
 def encode_reply(event: Reply) -> bytes:
-    """The line for a reply."""
+    """What `ServerConnection.send` makes of a reply: to see beforehand whether it can be sent.
+
+    LocalProtocolError if it can't, with the reason.
+    """
     code = _CODES.get(type(event))
     if code is None:
         raise no_reply(type(event))

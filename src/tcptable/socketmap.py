@@ -19,6 +19,7 @@ __all__ = [
     "MAX_REPLY",
     "ClientConnection",
     "ServerConnection",
+    "encode_reply",
 ]
 
 # What Postfix takes in a reply before 3.10, where socketmap_max_reply_size sets it.
@@ -55,8 +56,11 @@ def _decode_request(payload: bytes) -> Get | Malformed:
     return Malformed(payload, reason, TempError(reason.encode()))
 
 
-def _encode_reply(event: Reply) -> bytes:
-    """The netstring for a reply."""
+def encode_reply(event: Reply) -> bytes:
+    """What `ServerConnection.send` makes of a reply: to see beforehand whether it can be sent.
+
+    LocalProtocolError if it can't, with the reason.
+    """
     keyword = _KEYWORDS.get(type(event))
     if keyword is None:
         raise no_reply(type(event))
@@ -78,8 +82,10 @@ _KEYWORDS: Final[dict[type[Reply], bytes]] = {
 
 def _decode_reply(payload: bytes) -> Reply:
     """What a payload answers; RemoteProtocolError for what Postfix would not take."""
-    keyword, _, text = payload.partition(b" ")
+    keyword, blank, text = payload.partition(b" ")
     match keyword:
+        case b"OK" if not blank:
+            return NotFound()  # to Postfix before 3.12, which reads no value here
         case b"OK":
             if b"\0" in text:
                 raise RemoteProtocolError("a value with NUL, of which Postfix would see a part")
@@ -103,7 +109,7 @@ class ServerConnection(Server[Get | Malformed, Reply]):
 
     def __init__(self, *, max_request: int = DEFAULT_MAX_REQUEST, lenient: bool = False) -> None:
         buffer = NetstringBuffer(max_request, lenient=lenient)
-        super().__init__(buffer, _decode_request, _encode_reply)
+        super().__init__(buffer, _decode_request, encode_reply)
 
 
 class ClientConnection(Client[Get, Reply]):

@@ -27,8 +27,9 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAM = "asyncio.run("
-# Sphinx or a browser makes something of these, or nobody does.
-NOT_RUN = {"text", "{toctree}"}
+# Sphinx or a browser makes something of these, or nobody does; tests/interop/test_postgresql.py
+# runs the SQL.
+NOT_RUN = {"sql", "text", "{toctree}"}
 COMMANDS = {
     *("apt-get", "cd", "cp", "git", "make", "pip", "postconf", "postfix", "postmap"),
     *("python", "swaks", "systemctl"),

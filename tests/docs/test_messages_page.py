@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from milterproto._apply import _SENDMAIL_OWN, POSTFIX_HEADER_LIMIT
+from milterproto._diff import MAX_HEADER_EDITS
 from milterproto._events import COMMAND_CODES
 from milterproto._filter import DEFAULT_MAX_SIZE
 from milterproto._habits import MACROS, Habits
@@ -26,6 +27,7 @@ def test_sendmails_own_fields() -> None:
 def test_limits() -> None:
     """The figures in the text."""
     assert f"{POSTFIX_HEADER_LIMIT:,} bytes for a field" in PAGE
+    assert f"than {MAX_HEADER_EDITS:,} changes" in PAGE
     assert f"{DEFAULT_MAX_SIZE // 2**20} MiB unless" in PAGE
 
 

@@ -83,9 +83,12 @@ def test_the_escapes() -> None:
 def change(shown: str) -> list[list[tuple[bytes, bytes]]]:
     """The requests that a row is about."""
     fields = fields_of(PLAIN)
-    if shown.startswith("a field that"):
-        always = (b"Auth-Method", b"Auth-User", b"Auth-Pass", b"Auth-Protocol", b"Client-IP")
+    if shown.endswith(" is missing"):
+        always = [name.encode() for name in codes(shown)]
         return [[field for field in fields if field[0] != name] for name in always]
+    if shown.startswith(("`apop`", "`none`")):
+        methods = [name.encode() for name in codes(shown) if name.islower()]
+        return [[(b"Auth-Method", method), *fields[2:]] for method in methods]
     if shown.startswith("a known field"):
         return [[*fields, field] for field in fields[1:]]  # Host is h11's business
     value = {
@@ -130,6 +133,17 @@ def test_what_is_wrong_with_a_request() -> None:
                     conn.next_event()
                 assert caught.value.hint is not None
                 assert outcome.encode() in conn.send(caught.value.hint).replace(b"/1.1", b"")
+
+
+def test_what_may_be_missing() -> None:
+    """The rest of what always comes."""
+    always = [codes(name)[0] for name, when, _ in rows("| field | when |") if "always" in when]
+    needed = codes(rows("| in the request | outcome |")[0][0])
+    text = re.findall(r"\*\*(.*) may be missing\.\*\*", PAGE)[0]
+    assert sorted([*codes(text), *needed]) == sorted(always)
+    missing = [name.encode() for name in codes(text)]
+    request = ng.parse_request([field for field in fields_of(PLAIN) if field[0] not in missing])
+    assert request == attrs.evolve(PLAIN, attempt=0)
 
 
 def test_the_fields_of_an_answer() -> None:

@@ -13,9 +13,9 @@ from tcptable import socketmap
 PAGE = (Path(__file__).parents[2] / "docs" / "table_wire.md").read_text(encoding="utf-8")
 
 
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the table whose head begins like that."""
-    lines = PAGE[PAGE.index(heading) :].splitlines()[2:]
+def rows(heading: str, section: str = "") -> list[list[str]]:
+    """The cells of the table whose head begins like that, the first in the section."""
+    lines = PAGE[PAGE.index(heading, PAGE.index(section)) :].splitlines()[2:]
     table = []
     for line in lines:
         if not line.startswith("|"):
@@ -27,16 +27,19 @@ def rows(heading: str) -> list[list[str]]:
 
 def wire(text: str) -> bytes:
     """What a cell shows of bytes."""
-    for name, byte in (("<TAB>", "\t"), ("<SP>", " "), ("<CR>", "\r")):
+    for name, byte in (("<TAB>", "\t"), ("<SP>", " "), ("<CR>", "\r"), ("<NUL>", "\0")):
         text = text.replace(name, byte)
     return text.encode()
 
 
-ODD = [
-    (shown, row[2])
-    for row in rows("| bytes | to Postfix")
-    for shown in re.findall(r"`([^`]*)`", row[0])
-]
+def odd(section: str) -> list[tuple[str, str]]:
+    """Odd replies, and what they are to mailwire."""
+    table = rows("| bytes | to Postfix", section)
+    return [(shown, row[2]) for row in table for shown in re.findall(r"`([^`]*)`", row[0])]
+
+
+ODD = odd("\n## tcp_table")
+ODD_SOCKETMAP = odd("\n## socketmap")
 
 
 @pytest.mark.parametrize(("shown", "outcome"), ODD, ids=[shown for shown, _ in ODD])
@@ -45,6 +48,22 @@ def test_odd_replies_are_taken_as_the_page_says(shown: str, outcome: str) -> Non
     conn = tt.ClientConnection()
     conn.send(tt.Get(b"k"))
     conn.receive_data(wire(shown) + b"\n")
+    if outcome == "error":
+        with pytest.raises(tt.RemoteProtocolError):
+            conn.next_event()
+    else:
+        assert type(conn.next_event()).__name__ == outcome
+
+
+@pytest.mark.parametrize(
+    ("shown", "outcome"), ODD_SOCKETMAP, ids=[shown for shown, _ in ODD_SOCKETMAP]
+)
+def test_odd_replies_of_socketmap(shown: str, outcome: str) -> None:
+    """Likewise; the page shows the payloads."""
+    conn = socketmap.ClientConnection()
+    conn.send(tt.Get(b"k", b"m"))
+    payload = wire(shown)
+    conn.receive_data(b"%d:%b," % (len(payload), payload))
     if outcome == "error":
         with pytest.raises(tt.RemoteProtocolError):
             conn.next_event()

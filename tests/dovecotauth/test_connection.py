@@ -472,3 +472,14 @@ def test_no_error_shows_a_secret(head: bytes, tail: bytes) -> None:
                 said.append(f"{error!s} {error!r} {error.__context__!r}")
             assert "hunter2" not in "".join(said)
             assert B64.decode() not in "".join(said)
+
+
+@pytest.mark.parametrize("make", [da.ServerConnection, da.ClientConnection])
+@pytest.mark.parametrize("data", [None, "", "text", 0, []], ids=repr)
+def test_what_is_not_bytes(make: Callable[[], Any], data: Any) -> None:
+    """Is no end of file either, and changes nothing."""
+    conn = make()
+    with pytest.raises(da.LocalProtocolError, match="has to be bytes, and not"):
+        conn.receive_data(data)
+    conn.receive_data(b"")
+    assert da.ConnectionClosed() in (conn.next_event(), conn.next_event())

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,15 +128,67 @@ def test_login_at_a_unix_socket(
     assert capsys.readouterr().out == ("no\n" if early else "yes: it is ann\n")
 
 
+class Terminal(io.StringIO):
+    """Where nothing is typed but what getpass reads."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def control_d() -> str:
+    raise EOFError
+
+
+@pytest.mark.parametrize(
+    "stdin",
+    [None, io.TextIOWrapper(io.BytesIO()), Terminal()],
+    ids=["closed", "at its end", "Ctrl-D"],
+)
+def test_there_is_no_password(
+    stdin: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard input is closed, or at its end, or somebody has typed Ctrl-D: nobody is refused."""
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr("getpass.getpass", control_d)
+    assert main(["auth", "/nowhere", "ann"]) == 2
+    assert "there is no password to be read, not even an empty line\n" in capsys.readouterr().out
+
+
+def test_a_password_that_the_terminal_can_not_give(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In another encoding than the terminal's; no byte of it is shown."""
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("getpass.getpass", lambda: b"p\xe9x".decode("utf-8"))
+    assert main(["auth", "/nowhere", "ann"]) == 2
+    assert "this terminal gives no such password\n" in capsys.readouterr().out
+
+
+def test_a_standard_output_of_another_encoding(
+    typed: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has no sign for is escaped."""
+    typed(SECRET)
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "ascii"))
+    with server(lambda _: b"OK\t1\tuser=gr\xc3\xbcn\n") as (address, _):
+        assert main(["auth", address, "ann"]) == 0
+    assert said.getvalue() == b"yes: it is gr\\xfcn\n"
+
+
+def test_what_nobody_has_thought_of_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python would end with 1, which means just that."""
+    monkeypatch.setattr("dovecotauth.__main__._password", lambda: 1 / 0)
+    assert main(["auth", "/nowhere", "ann"]) == 2
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_the_password_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At a terminal, where it is not shown."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr("getpass.getpass", lambda: SECRET)
     with server(lambda _: b"OK\t1\tuser=ann\n") as (address, lines):

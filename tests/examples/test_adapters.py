@@ -1393,6 +1393,38 @@ def test_a_second_signal_does_not_shorten_the_grace_time(tmp_path: Path, host: H
         assert process.wait(PATIENCE) == 0
 
 
+SIGNAL_TO_ANOTHER_THREAD = """
+import signal, threading
+
+def handle(event):
+    if isinstance(event, mp.MailFrom):
+        kill = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        thread = threading.Thread(target=kill)
+        thread.start()
+        thread.join()
+"""
+
+
+@any_host
+def test_a_signal_that_another_thread_gets(tmp_path: Path, host: Host) -> None:
+    """The kernel gives it to any that does not block it; the main thread may sleep."""
+    path = tmp_path / "filter"
+    text = PROGRAM.format(name=host.name, path=path, options={}, grace=PATIENCE, blocks=False)
+    text += SIGNAL_TO_ANOTHER_THREAD + RUN[host.name]
+    with subprocess.Popen(
+        [sys.executable, "-c", text], cwd=EXAMPLES, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "listening\n"
+            mta = MTA(path)
+            mta.say(MAIL)
+            mta.socket.close()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
 OUT_OF_DESCRIPTORS = """
 import resource, time
 from adapters.on_threads import Server, _Acceptor

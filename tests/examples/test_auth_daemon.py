@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -39,7 +41,7 @@ class Asker:
     _numbers = itertools.count()
 
     def __init__(self, path: Path) -> None:
-        self._address = b"2001:db8::%x" % next(self._numbers)
+        self._address = b"2001:db8:0:%x::1" % next(self._numbers)
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(str(path))
@@ -79,14 +81,34 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Daemon:
     """The daemon as a program; it has to stop in order and to log no password."""
 
-    def __init__(self, path: Path, url: str, *options: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        url: str,
+        *options: str,
+        files: int = 0,
+        also: str = "",
+        by: Path | None = None,
+    ) -> None:
         self.path = path
-        command = [sys.executable, "-W", "error", str(EXAMPLE), "--listen", f"unix:{path}"]
+        command = [sys.executable, "-W", "error", str(EXAMPLE)]
+        ready = "listening on"
+        if by is None:
+            command += ["--listen", f"unix:{path}"]
+        else:
+            command = [str(by), "--listen", str(path), *command]
+            ready = "Listening on"
+        if files:
+            command = ["sh", "-c", f'ulimit -Sn {files} && exec "$@"', "sh", *command]
         self._process = subprocess.Popen(
             [*command, "--database", url, *options], stderr=subprocess.PIPE, text=True
         )
         assert self._process.stderr is not None
-        assert "listening on" in self._process.stderr.readline()
+        wanted = {ready, also}  # in either order
+        while wanted - {""}:
+            line = self._process.stderr.readline()
+            assert line, wanted
+            wanted = {one for one in wanted if one not in line}
 
     def stop(self) -> None:
         self._process.terminate()
@@ -253,7 +275,7 @@ def test_a_strangers_salt_is_the_sites(database: str) -> None:
 
     async def salt(url: str) -> bytes:
         users = userdb.UserDB.connect(url)
-        passwords = _passwords.Passwords(users, workers=1, at_work=1)
+        passwords = _passwords.Passwords(users, workers=1)
         try:
             return (await passwords.scram_info("nobody@example.test", None))[0]
         finally:
@@ -372,21 +394,18 @@ def test_who_guesses_waits_and_who_knows_does_not(start: Start) -> None:
     for number in (1, 2):
         assert asker.ask(plain(number, b"\0ann@example.test\0hunter2")) == da.Fail(number)
     assert time.monotonic() - begun >= 1.5
-    delays = _passwords.Delays()
-    assert [delays.after_failure(b"a") for _ in range(5)] == [0.5, 1, 2, 4, 4]
-    assert delays.after_failure(b"b") == 0.5
 
 
 def test_a_right_password_waits_for_no_wrong_one(database: str, tmp_path: Path) -> None:
     """Though it is asked for on the same connection, and they wait for an hour."""
-    delays = _passwords.Delays()
     options = auth_daemon.Options(profile="other", plaintext=True)
 
     async def ask() -> bytes:
         users = userdb.UserDB.connect(database)
-        passwords = _passwords.Passwords(users, workers=1, at_work=20)
+        passwords = _passwords.Passwords(users, workers=1)
+        patch.setattr(passwords.delays, "after_failure", lambda _client: 3600)
         service = dovecot_auth(
-            lambda conn: auth_daemon.Logins(conn, passwords, delays, options=options).handle,
+            lambda conn: auth_daemon.Logins(conn, passwords, options=options).handle,
             lambda: da.ServerHello((da.Mechanism(b"PLAIN"),), 1, 1, b"0" * 32),
             temp_fail=True,
         )
@@ -406,7 +425,6 @@ def test_a_right_password_waits_for_no_wrong_one(database: str, tmp_path: Path) 
         return first
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(delays, "after_failure", lambda _client: 3600)
         assert asyncio.run(ask()) == b"OK\t11\tuser=ann@example.test\tplan=paid\n"
 
 
@@ -449,22 +467,104 @@ def test_the_database_can_not_be_asked(start: Start, tmp_path: Path, profile: st
         assert answer == da.Fail(1, code=da.TEMP_FAIL)
 
 
-def test_too_many_at_once(start: Start) -> None:
-    """Temporary, too."""
-    asker = start("--profile", "other", "--at-work", "0")
-    assert asker.ask(plain(1)) == da.Fail(1, code=da.TEMP_FAIL)
+def test_scram_with_more_than_a_challenge_can_hold(start: Start) -> None:
+    """The nonce comes back in the challenge; refused, and the connection goes on."""
+    asker = start()
+    for number, length in ((1, 800), (2, 2000), (3, 7000)):
+        first = b"n,,n=ann@example.test,r=" + b"x" * length
+        answer = asker.ask(da.Auth(number, b"SCRAM-SHA-256", SECURED, first))
+        assert type(answer) is (da.Cont if number == 1 else da.Fail)
+    assert asker.ask(plain(4)) == granted(number=4)
 
 
-def test_what_it_can_not_listen_on_is_a_line() -> None:
+def test_a_database_without_a_site_key(tmp_path: Path) -> None:
+    """Said at the start: SCRAM can't be had, and PLAIN can."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/mail.db"
+    asyncio.run(userdb.main(url, demo=True))
+    with contextlib.closing(sqlite3.connect(tmp_path / "mail.db")) as file:
+        file.execute("DELETE FROM secrets")
+        file.commit()
+    daemon = Daemon(tmp_path / "auth", url, also="nobody can log in by SCRAM: no site key")
+    asker = Asker(daemon.path)
+    assert asker.ask(plain(1)) == granted()
+    first = b"n,,n=ann@example.test,r=abc"
+    assert asker.ask(da.Auth(2, b"SCRAM-SHA-256", SECURED, first)) == da.ConnectionClosed()
+    asker.socket.close()
+    daemon.stop()
+
+
+def test_more_connections_than_files(database: str, tmp_path: Path) -> None:
+    """There are more to be had than one is given at first, and all are answered."""
+    daemon = Daemon(tmp_path / "auth", database, files=150)
+    askers = [Asker(daemon.path) for _ in range(200)]
+    assert askers[-1].ask(plain(1)) == granted()
+    for asker in askers:
+        asker.socket.close()
+    daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("ANN@Example.test", "ann@example.test"),
+        ("ann@XN--BCHER-KVA.test", "ann@bücher.test"),
+        ("ann@STRASSE.test", "ann@strasse.test"),
+        ("ann@straße.test", "ann@strasse.test"),
+        ("ann", None),
+        ("a\0@example.test", None),
+    ],
+)
+def test_names_are_those_of_the_database(name: str, known: str | None) -> None:
+    """In any form; who could not be there is looked for by nobody."""
+    users = AsyncMock(spec=userdb.UserDB)
+    users.user.return_value = None
+    users.site_key.return_value = b"k" * 32
+
+    async def ask() -> bytes:
+        passwords = _passwords.Passwords(users, workers=1)
+        try:
+            assert await passwords.user(name) is None
+            # And a stranger has one salt, whatever the form: a user would.
+            salts = [(await passwords.scram_info(one, None))[0] for one in (name, known or name)]
+            assert salts[0] == salts[1]
+            return salts[0]
+        finally:
+            passwords.close()
+
+    assert len(asyncio.run(ask())) == userdb.SCRAM_SALT_SIZE
+    assert [call.args for call in users.user.call_args_list] == ([(known,)] if known else [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--listen", "nonsense"), "can't start: 'nonsense' is not unix:/path"),
+        ((), "can't start: nowhere to listen: give --listen"),
+        (("--workers", "0"), "'0' is no number from 1"),
+        (("--mode", "9"), "'9' is no octal number"),
+    ],
+)
+def test_what_it_can_not_take_is_a_line(arguments: tuple[str, ...], complaint: str) -> None:
     """And no traceback."""
     done = subprocess.run(
-        [sys.executable, EXAMPLE, "--listen", "nonsense"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, EXAMPLE, *arguments], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("can't start: 'nonsense' is not unix:/path")
+    assert done.returncode != 0
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.interop
+def test_a_socket_from_systemd(
+    database: str, tmp_path: Path, require_program: Callable[[str, str], Path]
+) -> None:
+    """It is there before the daemon is, and what is said to it then is not lost."""
+    activate = require_program("systemd-socket-activate", "systemd")
+    daemon = Daemon(tmp_path / "auth", database, by=activate)
+    asker = Asker(daemon.path)
+    assert asker.ask(plain(1)) == granted()
+    asker.socket.close()
+    daemon.stop()
 
 
 def test_who_is_not_there_takes_as_long(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,11 +579,11 @@ def test_who_is_not_there_takes_as_long(database: str, monkeypatch: pytest.Monke
 
     async def ask() -> list[bool]:
         users = userdb.UserDB.connect(database)
-        passwords = _passwords.Passwords(users, workers=1, at_work=1)
+        passwords = _passwords.Passwords(users, workers=1)
         try:
             ann = await passwords.user("ANN@example.test")
             bare = userdb.User("x@example.test", "example.test", userdb.Plan.PAID, "x/")
-            return [await passwords.is_right(one, "ann") for one in (ann, None, bare)]
+            return [await passwords.is_right(one, "ann", b"") for one in (ann, None, bare)]
         finally:
             passwords.close()
             await users.close()
@@ -501,11 +601,10 @@ class Talk:
     def __init__(self, database: str, *, abandoned: float) -> None:
         self.conn = da.ServerConnection()
         self.users = userdb.UserDB.connect(database)
-        self.passwords = _passwords.Passwords(self.users, workers=1, at_work=5)
+        self.passwords = _passwords.Passwords(self.users, workers=1)
         self.logins = auth_daemon.Logins(
             self.conn,
             self.passwords,
-            _passwords.Delays(),
             options=auth_daemon.Options(profile="other", plaintext=True),
             abandoned=abandoned,
         )
@@ -551,6 +650,50 @@ def test_what_is_given_up_is_forgotten_by_time(database: str) -> None:
 
     asyncio.run(give_up())
     assert auth_daemon.ABANDONED == 150
+
+
+def test_a_failure_of_what_was_given_up_is_nothing_to_its_successor(database: str) -> None:
+    """For Postfix it would close the connection."""
+
+    async def fail() -> None:
+        talk = Talk(database, abandoned=150)
+        talk.feed(b"AUTH\t1\tPLAIN\tservice=smtp\tresp=%b\n" % base64.b64encode(ANN))
+        event = talk.conn.next_event()
+        assert isinstance(event, da.Auth)
+        gate = asyncio.Event()
+
+        async def ask(_name: str) -> None:
+            await gate.wait()
+            raise ConnectionRefusedError
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(talk.passwords, "user", ask)
+            work = asyncio.create_task(talk.logins.handle(event))
+            await asyncio.sleep(0)
+            talk.logins._forget(1)
+            gate.set()
+            assert await work is None
+        await talk.close()
+
+    asyncio.run(fail())
+
+
+def test_a_timer_ends_its_own_exchange_only(database: str) -> None:
+    """Whatever has become of the exchange before it that had the same id."""
+
+    async def begin_again() -> None:
+        talk = Talk(database, abandoned=150)
+        talk.feed(b"AUTH\t1\tLOGIN\tservice=smtp\n")
+        assert await talk.hear() == da.Cont(1, b"Username:")
+        before = talk.logins._open[1].ending
+        talk.conn.forget(1)  # as if the answer could not be sent
+        talk.feed(b"AUTH\t1\tLOGIN\tservice=smtp\n")
+        assert await talk.hear() == da.Cont(1, b"Username:")
+        assert before.cancelled()
+        assert not talk.logins._open[1].ending.cancelled()
+        await talk.close()
+
+    asyncio.run(begin_again())
 
 
 def test_what_is_forgotten_at_work_is_not_answered(database: str) -> None:

@@ -116,6 +116,17 @@ def test_a_failure_that_nobody_waits_for() -> None:
     run(test)
 
 
+def test_what_can_not_be_kept_is_answered_all_the_same() -> None:
+    """A cache of no size is none, and no reason to have no answer."""
+
+    async def test(database: Database) -> None:
+        cache = database.cache(size=0)
+        for _ in range(2):
+            assert await cache.get(KEY) == ("here", False)
+
+    run(test)
+
+
 def test_its_size_is_bounded() -> None:
     """What was asked for least recently goes first."""
 

@@ -107,6 +107,14 @@ def test_forged_headers_are_removed() -> None:
     ]
 
 
+def test_what_brings_along_a_flood_of_them_is_refused() -> None:
+    """Postfix would not survive that many edits."""
+    refusal = mp.ReplyCode.text(550, "5.6.0", "Too many X-Client header fields")
+    for count, verdict in ((100, mp.Continue()), (101, refusal), (2000, refusal)):
+        result = tagged(message(b"x-client: me\n" * count + b"Subject: hi\n"))
+        assert result.verdict == verdict
+
+
 def test_the_first_subject_is_tagged_and_only_once() -> None:
     """A reply to a tagged message is tagged already; folding and encoding stay as they are."""
     assert lines(tagged(message(b"subject: one\nSubject: two\n")))[2:] == [

@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -23,6 +24,7 @@ import nginxauth as ng
 
 from .adapter_hosts import PATIENCE
 
+PAGE = (Path(__file__).parents[2] / "docs" / "nginx_web_app.md").read_text(encoding="utf-8")
 KEY = ((b"X-Auth-Key", b"change me"),)
 ANN = ng.AuthRequest(
     ng.PLAIN, b"ann@example.test", b"sesame", b"smtp", 1, b"192.0.2.1", b"[UNAVAILABLE]",
@@ -115,6 +117,40 @@ def test_any_byte_comes_through(served: tuple[int, Any], monkeypatch: pytest.Mon
         password = bytes([byte]) + b"a" + bytes([byte])
         monkeypatch.setitem(module.PASSWORDS, b"u", password)
         assert ask(port, attrs.evolve(ANN, user=b"u", password=password)) == BACKEND
+
+
+def said_of(module: Any) -> list[str]:
+    """The row of the manual's table about the server that the application is on here."""
+    name = {nginx_asgi: "uvicorn, with h11", nginx_wsgi: "waitress"}[module]
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| {name} | ")]
+    return [cell.strip() for cell in row.strip("|").split("|")][1:]
+
+
+CONTROLS = {*range(0x20), 0x7F} - set(b"\r\n")
+REFUSED = {
+    "400 for NUL, VT, FF": set(b"\0\v\f"),
+    "400 for all but TAB": CONTROLS - set(b"\t"),
+}
+
+
+def test_control_bytes_are_as_the_manual_says(served: tuple[int, Any]) -> None:
+    """In a login, DEL only, which nginx does not escape; in a client's commands any."""
+    port, module = served
+    delete, controls, how = said_of(module)
+    assert how == "in every test run"
+    data = ng.ClientConnection(b"127.0.0.1", b"/auth").send(attrs.evolve(ANN, user=b"a\x7fb"))
+    answer = exchange(port, data)
+    assert (b" 400 Bad Request\r\n" in answer) == (delete == "400")
+    assert (b"Authentication failed\r\n" in answer) == (delete == "comes through")
+    envelope = ng.Envelope(b"a", b"MAIL FROM:<a?b>", b"RCPT TO:<c>")
+    mail = attrs.evolve(ANN, method=ng.NONE, envelope=envelope)
+    data = ng.ClientConnection(b"127.0.0.1", b"/auth").send(mail)
+    refused = {
+        byte
+        for byte in CONTROLS
+        if b" 400 Bad Request\r\n" in exchange(port, data.replace(b"<a?b>", b"<a%cb>" % byte))
+    }
+    assert refused == REFUSED[controls]
 
 
 class _Quiet(WSGIRequestHandler):

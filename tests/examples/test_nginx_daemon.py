@@ -12,6 +12,7 @@ from unittest.mock import AsyncMock
 
 import attrs
 import pytest
+from adapters._contract import TryAgainError
 from mailfront import _options, nginx_daemon, userdb
 from mailfront._passwords import Passwords
 from mailfront.nginx_daemon import Front
@@ -44,7 +45,7 @@ async def with_front(
     database: str, secret: bytes, use: Callable[[Front], Awaitable[list[na.Reply]]]
 ) -> list[na.Reply]:
     users = UserDB.connect(database)
-    passwords = Passwords(users, workers=1, at_work=5)
+    passwords = Passwords(users, workers=1)
     try:
         return await use(Front(users, passwords, ROUTES, secret=secret))
     finally:
@@ -155,16 +156,16 @@ def test_only_nginx_may_ask(database: str) -> None:
 def test_what_the_database_raises_refuses_nobody(request_: na.AuthRequest) -> None:
     """It goes on to the adapter, whose answer is temporary."""
     users = AsyncMock(spec=UserDB)
-    users.user.side_effect = ConnectionRefusedError
+    users.user.side_effect = users.plan.side_effect = ConnectionRefusedError
 
     async def answer() -> na.Reply:
-        passwords = Passwords(users, workers=1, at_work=5)
+        passwords = Passwords(users, workers=1)
         try:
             return await Front(users, passwords, ROUTES).answer(request_)
         finally:
             passwords.close()
 
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(TryAgainError, match="ConnectionRefusedError"):
         asyncio.run(answer())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import logging
 import select
 import socket
@@ -180,10 +182,12 @@ def test_a_new_event_for_a_request_ends_what_is_done_for_it(
         client = come(minor=minor)
         client.ask(6, 7)
         one.wait_for(("Auth", 6), ("Auth", 7))
-        client.socket.sendall(b"CANCEL\t7\n")
+        client.socket.sendall(client.conn.send(da.Cancel(7)) if minor >= 4 else b"CANCEL\t7\n")
         one.wait_for(("Cancel", 7))
         assert one.log.index(("end", 7)) < one.log.index(("Cancel", 7))
-        if minor < 4:
+        if minor >= 4:
+            assert client.hear() == da.Cancelled(7)
+        else:
             client.socket.sendall(b"AUTH\t7\tPLAIN\tservice=smtp\n")
             while one.log.count(("Auth", 7)) < 2:
                 time.sleep(0.001)
@@ -191,6 +195,50 @@ def test_a_new_event_for_a_request_ends_what_is_done_for_it(
             assert client.hear() == da.Ok(7, b"u7")
         one.gate(6).set()
         assert client.hear() == da.Ok(6, b"u6")
+    assert not said(caplog)
+
+
+@any_loop
+def test_what_comes_of_a_request_that_was_given_up_is_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
+) -> None:
+    """Its handler may not let itself be cancelled."""
+    begun = threading.Event()
+
+    async def handle(event: Any) -> Any:
+        if isinstance(event, da.Auth) and event.id == 7:
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError, trio.Cancelled):
+                await host.sleep(1000)  # type: ignore[misc]
+        return da.Ok(event.id, b"u") if isinstance(event, da.Auth) else None
+
+    with serving(host, dovecot_auth(lambda _: handle, lambda: HELLO), tmp_path):
+        client = Client(tmp_path / "filter")
+        client.ask(7)
+        assert begun.wait(PATIENCE)
+        client.socket.sendall(b"CANCEL\t7\nAUTH\t8\tPLAIN\tservice=smtp\n")
+        assert client.socket.recv(100).startswith(b"OK\t8\t")
+        client.socket.close()
+    assert not said(caplog)
+
+
+@any_loop
+def test_requests_that_are_given_up_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
+) -> None:
+    """In the same write: some may never have begun, and the rest is answered."""
+    with desk(host, tmp_path) as (one, _, come):
+        client = come()
+        lines = [b"AUTH\t%d\tPLAIN\tservice=smtp\n" % number for number in range(1, 200)]
+        lines[0::2] = [line + b"CANCEL\t%d\n" % (2 * at + 1) for at, line in enumerate(lines[0::2])]
+        for number in range(2, 200, 2):
+            one.gate(number).set()
+        client.socket.sendall(b"".join(lines))
+        got = b""
+        while got.count(b"\n") < 99:
+            got += client.socket.recv(65536)
+        assert {int(line.split(b"\t")[1]) for line in got.splitlines()} == set(range(2, 200, 2))
+    gc.collect()  # what was never awaited is told of then, and that is an error here
     assert not said(caplog)
 
 

@@ -21,6 +21,7 @@ from .adapter_hosts import MTA, PATIENCE
 EXAMPLES = Path(__file__).parents[2] / "examples"
 UNITS = EXAMPLES / "systemd"
 SERVICES = sorted(UNITS.glob("*.service"))
+DAEMONS = sorted((EXAMPLES / "mailfront" / "systemd").glob("*.service"))
 
 
 @contextmanager
@@ -130,7 +131,7 @@ def command_of(service: Path) -> list[str]:
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("service", [*SERVICES, *DAEMONS], ids=lambda path: path.stem)
 def test_systemd_finds_no_fault_with_the_units(
     service: Path, tmp_path: Path, require_program: Callable[[str, str], Path]
 ) -> None:

@@ -67,7 +67,20 @@ def test_who_sends_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_xclient_the_peer_is_the_client(capsys: pytest.CaptureFixture[str]) -> None:
     """As for every server."""
     talk(EHLO, b"MAIL FROM:<>\r\n", b"RCPT TO:<b@example.test>\r\n", b"DATA\r\n", b".\r\n")
-    assert "mail: addr=127.0.0.1 helo=proxy.test from=<>" in capsys.readouterr().err
+    assert "mail: addr=127.0.0.1 helo=proxy.test from= to=b@example.test" in capsys.readouterr().err
+
+
+def test_nobody_writes_into_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a client says of himself stays one word."""
+    talk(
+        CLIENT,
+        *(b"EHLO x login=admin\r\n", b'MAIL FROM:<"a login=admin"@b.test>\r\n'),
+        *(b'RCPT TO:<"b\tto=c"@d.test>\r\n', b"DATA\r\n", b".\r\n"),
+    )
+    assert capsys.readouterr().err == (
+        "mail: addr=2001:db8::1 name=[UNAVAILABLE] login=ann+20lee helo=x+20login+3Dadmin "
+        "from=+22a+20login+3Dadmin+22@b.test to=+22b+09to+3Dc+22@d.test\n"
+    )
 
 
 def test_the_session_begins_again() -> None:

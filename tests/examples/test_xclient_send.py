@@ -82,5 +82,53 @@ def test_what_can_not_be_asked(
     """Is one line, and nothing is said to the server."""
     double = Double(ACCEPTED, offer=b"mta.test\nSIZE")
     assert run(monkeypatch, double, *ASK) == 2
-    assert capsys.readouterr().err.startswith("the server offers no XCLIENT")
+    assert "LocalProtocolError: the server offers no XCLIENT" in capsys.readouterr().err
     assert double.said == []
+
+
+@pytest.mark.parametrize(
+    ("replies", "status", "text"),
+    [
+        ({"XCLIENT": (354, b"go on")}, 2, "neither 220, 250 nor a refusal"),
+        ({"XCLIENT": (-1, b"garbage")}, 2, "neither 220, 250 nor a refusal"),
+        ({**ACCEPTED, "MAIL": (250, b"")}, 0, "MAIL FROM:<>\n    250 \n"),
+        ({**ACCEPTED, "MAIL": (-1, b"garbage")}, 1, "-1 garbage"),
+        ({**ACCEPTED, "MAIL": (354, b"")}, 1, "354"),
+        ({**ACCEPTED, "RCPT": (550, b"n\xc3\xa9\x1b[31m\nno")}, 1, r"550 n\xc3\xa9\x1b[31m / no"),
+    ],
+)
+def test_odd_replies(
+    replies: dict[str, Any],
+    status: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No traceback, nothing that moves the cursor, and nothing odd is taken for a yes."""
+    assert run(monkeypatch, Double(replies), *ASK) == status
+    output = capsys.readouterr()
+    assert text in output.out + output.err
+
+
+@pytest.mark.parametrize("option", ["--to", "--from", "--helo"])
+@pytest.mark.parametrize("value", ["a\r\nRCPT TO:<evil>", "\u00e9@x.test", "a\x00"])
+def test_what_can_not_stand_in_a_command(
+    option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused before anybody is connected to."""
+    double = Double(ACCEPTED)
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, double, *ASK, option, value)
+    assert caught.value.code == 2
+    assert "is not printable ASCII" in capsys.readouterr().err
+    assert double.said == []
+
+
+@pytest.mark.parametrize("server", ["a..test:25", "127.0.0.1:99999999", "127.0.0.1:x"])
+def test_a_server_that_can_not_be(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line."""
+    monkeypatch.setattr(sys, "argv", ["xclient_send.py", server, *ASK])
+    assert example.main() == 2
+    assert capsys.readouterr().err.count("\n") == 1

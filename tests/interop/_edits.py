@@ -13,6 +13,7 @@ The exceptions, in which Postfix's message is not ours to the byte:
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -67,7 +68,15 @@ BODIES = (
     *(b"From me\r\n", b"Subject: none\r\n\r\nx\r\n", b"l" * 5000 + b"\r\n", b"m" * 2048 + b"\r\n"),
     *(b"m" * 2047 + b"\r\n", b"m" * 2047 + b"\rn\r\n", b"0123456789abcd\r\n" * 9000),
 )
-RECIPIENTS = (b"<b@example.test>", b"<c@example.test>", b"d@example.test", b"<B@example.test>")
+RECIPIENTS = (
+    *(b"<b@example.test>", b"<c@example.test>", b"d@example.test", b"<B@example.test>"),
+    *(b"<@route.test:b@example.test>", b"<@route.test:c@example.test>", b'<"b"@example.test>'),
+)
+# What the client writes.
+SPELLINGS = (
+    *(b"<b@example.test>", b"<@route.test:b@example.test>", b'<"b"@example.test>'),
+    *(b"b@example.test", b"<@one.test,@two.test:b@example.test>", b'<"\\b"@example.test>'),
+)
 PARAMETERS: tuple[tuple[bytes, ...], ...] = (
     *((), (), (), (b"NOTIFY=NEVER",), (b"NOTIFY=SUCCESS,DELAY", b"ORCPT=rfc822;x@example.org")),
     *((b"NOTIFY=never",), (b"NOTIFY=SOMETIMES",), (b"NOTIFY=FAILURE", b"NOTIFY=NEVER", b"X=Y")),
@@ -237,9 +246,9 @@ def run(bed: Bed, decide: Decide, contents: Sequence[bytes], *, leading_space: b
     """Send these messages through the filter; what arrives otherwise than expected."""
     collector = Collector(decide, leading_space)
     faults: list[str] = []
-    recipients = (KEPT, b"<b@example.test>", b"<c@example.test>")
     with bed.filter(collector.handle, collector.wants), bed.client() as client:
-        for content in contents:
+        for at, content in enumerate(contents):
+            recipients = (KEPT, SPELLINGS[at % len(SPELLINGS)], b"<c@example.test>")
             reply = client.message(content, b"<a@example.org>", recipients)
             if not reply.startswith(b"250 "):
                 faults.append(f"{content!r}: {reply!r}")
@@ -263,11 +272,16 @@ def compared(expected: Message, delivery: Delivery) -> list[tuple[str, object, o
         ("sender", b"<" + expected.sender.strip(b"<>") + b">", delivery.sender),
         (
             "recipients",
-            {(b"<" + one.mailbox + b">", told(one.parameters)) for one in expected.recipients},
+            {(unquoted(one), told(one.parameters)) for one in expected.recipients},
             {(address, told(parameters)) for address, parameters in delivery.recipients},
         ),
         ("sender's parameters", told(expected.sender_parameters), told(delivery.sender_parameters)),
     ]
+
+
+def unquoted(recipient: Recipient) -> bytes:
+    """An address as it is passed on; none of ours needs its quotes."""
+    return b"<" + re.sub(rb'[\\"]', b"", recipient.mailbox) + b">"
 
 
 def told(parameters: tuple[bytes, ...]) -> frozenset[bytes]:

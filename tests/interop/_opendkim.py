@@ -1,4 +1,4 @@
-"""An OpenDKIM on loopback that signs, and one that verifies what was signed."""
+"""An OpenDKIM on loopback that signs, and perhaps verifies, and one that is asked about both."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _CONFIG = """\
 Background no
 Syslog no
 UserID root
-# Signs what comes from this domain.
-Mode s
+# Signs what comes from this domain, and verifies what others send.
+Mode {mode}
 Domain example.org
 Selector test
 KeyFile {root}/key.pem
@@ -23,6 +23,9 @@ RequireSafeKeys no
 InternalHosts 127.0.0.1
 Canonicalization simple/simple
 Socket inet:{port}@127.0.0.1
+# In place of DNS.
+TestPublicKeys {root}/keys
+QueryCache no
 """
 
 _VERIFIER = """\
@@ -37,9 +40,10 @@ QueryCache no
 
 
 class OpenDKIM:
-    """A running filter of another make."""
+    """A running filter of another make; ``mode``: ``s`` to sign, ``sv`` to verify, too."""
 
-    def __init__(self, program: Path, root: Path, port: int) -> None:
+    def __init__(self, program: Path, root: Path, port: int, *, mode: str = "s") -> None:
+        self._mode = mode
         self._program = program
         self._root = root
         self._port = port
@@ -52,7 +56,7 @@ class OpenDKIM:
         record = f"test._domainkey.example.org v=DKIM1; k=rsa; p={base64}\n"
         (self._root / "keys").write_text(record)
         config = self._root / "opendkim.conf"
-        config.write_text(_CONFIG.format(root=self._root, port=self._port))
+        config.write_text(_CONFIG.format(root=self._root, port=self._port, mode=self._mode))
         verifier = self._root / "verifier.conf"
         verifier.write_text(_VERIFIER.format(root=self._root))
         self._process = subprocess.Popen(

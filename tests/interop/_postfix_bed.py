@@ -81,6 +81,15 @@ class Bed:
                 **services["xclient-bare"],
                 "smtpd_relay_restrictions": "permit_inet_interfaces, reject",
             }
+            # Lets those relay who have logged in; the second has SASL itself.
+            services["xclient-login"] = {
+                **services["xclient-bare"],
+                "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+            }
+            services["xclient-login-sasl"] = {
+                **services["xclient-login"],
+                "smtpd_sasl_auth_enable": "yes",
+            }
             # Looks at the client before it greets.
             services["xclient-early"] = {
                 **services["xclient-bare"],
@@ -107,6 +116,7 @@ class Bed:
             services["other"] = {"smtpd_milters": other}
             services["other-tls"] = {**services["tls"], "smtpd_milters": other}
             services["other-twice"] = {"smtpd_milters": f"{other}, unix:{self.other_too}"}
+            services["dkim"] = {"smtpd_milters": f"inet:127.0.0.1:{self.dkim_port}"}
             services["other-dkim"] = {"smtpd_milters": f"{other}, inet:127.0.0.1:{self.dkim_port}"}
             # What {client_connections} tells, anvil counts, but only where there is a limit.
             services["other-counted"] = {

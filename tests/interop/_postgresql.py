@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -84,7 +85,8 @@ class PostgreSQL:
         pid = int((self._data / "postmaster.pid").read_text().splitlines()[0])
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for one in (pid, *map(int, children)):
-            os.kill(one, number)
+            with contextlib.suppress(ProcessLookupError):  # a child may have ended meanwhile
+                os.kill(one, number)
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         done = subprocess.run(

@@ -49,6 +49,7 @@ KINDS = {
     "straight": Kind("submission", ANN[0], OUT, ANN, way=(("trial",),)),
     "for paid": Kind("smtp", WORLD, ANN[0], way=(("paid",),)),
     "for trial": Kind("smtp", WORLD, BOB[0], way=(("trial",),)),
+    "paid to trial": Kind("smtp", ANN[0], BOB[0], ANN, way=(("paid", "trial"),)),
     "for both": Kind("smtp", WORLD, "team@example.test", way=(("paid",), ("paid", "trial"))),
     "spam for trial": Kind("smtp", WORLD, BOB[0], text="Cheap pills!"),
     "for nobody": Kind("smtp", WORLD, "nobody@example.test", code=550),
@@ -130,6 +131,9 @@ class Load:
             mail.unanswered += 1
             code, _ = smtp.data(content)
             mail.unanswered -= 1
+        except smtplib.SMTPDataError as error:
+            mail.unanswered -= 1  # there was no content yet
+            return error.smtp_code
         except smtplib.SMTPResponseException as error:
             return error.smtp_code
         except (smtplib.SMTPServerDisconnected, ConnectionError):

@@ -667,7 +667,29 @@ def test_every_adapter(nginx_program: Path, backends: Mapping[bytes, Backend], h
             assert log_in(nginx, protocol, way, b"wrong") == REFUSED[protocol]
 
 
-# --- the web applications of the manual
+# --- what the manual has
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "nginx_web_app.md"
+
+
+def test_the_manuals_nginx_conf(nginx_program: Path, tmp_path: Path) -> None:
+    """Is a whole one. Its ports may be taken here, and only root may have them."""
+    (block,) = re.findall(r"```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    config = re.sub(r"listen \d+;", lambda _: f"listen 127.0.0.1:{free_port()};", block)
+    assert config.count("listen 127.0.0.1:") == 3
+    (tmp_path / "nginx.conf").write_text(config)
+    done = subprocess.run(
+        [
+            *(nginx_program, "-t", "-e", "stderr", "-c", tmp_path / "nginx.conf"),
+            *("-g", f"pid {tmp_path}/pid;"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
 
 STARLETTE: Final = """\
 import nginx_asgi, uvicorn
@@ -678,6 +700,19 @@ WSGI: Final = """\
 import nginx_wsgi, waitress
 nginx_wsgi.BACKENDS = {backends}
 waitress.serve(nginx_wsgi.app, host="127.0.0.1", port={port})
+"""
+# Our own server on an adapter; a question about one user is its last.
+OURS: Final = """\
+import os, signal, nginx_wsgi
+from adapters.run import arguments, serve
+from adapters.services import auth_http
+nginx_wsgi.BACKENDS = {{backends}}
+def judge(request):
+    if request.user == b"the last":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return nginx_wsgi.judge(request)
+options = ["--adapter", "{adapter}", "--listen", "inet:127.0.0.1:{{port}}"]
+serve(auth_http(judge), arguments(None).parse_args(options))
 """
 
 
@@ -755,3 +790,28 @@ def test_a_web_application(
             assert log_in(nginx, protocol) == INTERNAL[protocol]
         application.start()
         assert IN.match(type_in(nginx, "smtp", "plain PLAIN", *next(iter(USERS.items()))))
+
+
+@pytest.mark.parametrize("adapter", ["asyncio", "trio", "threads"])
+def test_our_service_is_killed_and_started_again(
+    nginx_program: Path, backends: Mapping[bytes, Backend], adapter: str
+) -> None:
+    """In the midst of a question, too; and nobody is told that his password is wrong."""
+    ann = next(iter(USERS.items()))
+    services = {name: SERVICES[name] for name in PROTOCOLS}
+    with (
+        WebApplication(OURS.format(adapter=adapter), backends) as ours,
+        Nginx(nginx_program, f"127.0.0.1:{ours.port}/auth", services) as nginx,
+        nginx.client("smtp") as patient,
+    ):
+        greeted(patient, "smtp")
+        for protocol in PROTOCOLS:
+            assert IN.match(type_in(nginx, protocol, "plain PLAIN", *ann))
+        for user in (b"the last", b"nobody is there"):
+            for protocol in PROTOCOLS:
+                assert type_in(nginx, protocol, "plain PLAIN", user, b"x") == INTERNAL[protocol]
+        ours.kill()
+        ours.start()
+        for protocol in PROTOCOLS:
+            assert IN.match(type_in(nginx, protocol, "plain PLAIN", *ann))
+        assert IN.match(logins("smtp", *ann)["plain PLAIN"](patient))

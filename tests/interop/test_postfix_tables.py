@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 from mailfront import userdb
+from mailfront.userdb import Domain, Plan, User, UserDB
 
 from ._postfix import PATIENCE, Postfix, free_port
 from ._postfix_client import Client
@@ -118,6 +119,46 @@ def test_recipients_aliases_and_transports(site: Site) -> None:
         client.must(b"250", CONTENT + b".")
         assert site.delivery(site.paid).addresses == [b"<ann@example.test>"]
         assert site.delivery(site.trial).addresses == [b"<bob@example.test>"]
+        client.quit()
+
+
+def test_names_beyond_ascii(site: Site) -> None:
+    """Postfix folds them before it asks for them in lists; a domain may be written in ASCII."""
+
+    async def fill() -> None:
+        users = UserDB.connect(site.database.url)
+        for domain in ("straße.test", "οδος.test", "xn--bcher-kva.test"):
+            rows = [Domain(domain), User(f"Ann@{domain}", domain, Plan.PAID, "m")]
+            await users.add(rows)
+        await users.close()
+
+    asyncio.run(fill())
+    domains = (
+        "straße",
+        "STRASSE",
+        "xn--strae-oqa",
+        "οδος",
+        "ΟΔΟΣ",
+        "bücher",
+        "BÜCHER",
+        "xn--bcher-kva",
+    )
+    with site.daemon(), site.client() as client:
+        client.must(b"250", b"RSET")
+        client.must(b"250", b"MAIL FROM:<a@example.org> SMTPUTF8")
+        for domain in domains:
+            client.must(b"250", f"RCPT TO:<ann@{domain}.test>".encode())
+        elsewhere = client.command("RCPT TO:<ann@küche.test>".encode())
+        assert elsewhere.startswith(b"554 5.7.1"), elsewhere
+        client.quit()
+
+
+def test_quotes_that_belong_to_the_address(site: Site) -> None:
+    """Are somebody else's: mail for him would come back from where ann's mail goes."""
+    with site.daemon(), site.client() as client:
+        client.must(b"250", b'RCPT TO:<"ann"@example.test>')
+        refusal = client.command(rb'RCPT TO:<"\"ann\""@example.test>')
+        assert refusal.endswith(REFUSED), refusal
         client.quit()
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mailfront import userdb
+from mailfront import table_daemon, userdb
 
 import tcptable as tt
+from tcptable.__main__ import main as ask
 
 from ._postfix import PATIENCE, free_port
 from ._postgresql import PostgreSQL, programs
@@ -126,6 +128,82 @@ def test_a_frozen_database(database: PostgreSQL) -> None:
             database.thaw()
         for asker in askers:
             asker.wait_for(b"ann@example.test", "Found", 5)
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["idle", "asked"])
+def test_a_frozen_database_holds_up_no_stop(database: PostgreSQL, asked: bool) -> None:
+    """Its connections can't be closed in the usual way; the daemon ends in time all the same."""
+    port = free_port()
+    with TableDaemon(database.url, *NOTHING_KEPT, "--patience", "1", recipients=port) as daemon:
+        address = f"127.0.0.1:{port}"
+        assert ask(["get", address, "ann@example.test"]) == 0
+        database.freeze()
+        try:
+            if asked:
+                assert ask(["get", address, "ann@example.test"]) == 2
+            daemon.terminate()
+            assert daemon.wait() == 0
+        finally:
+            database.thaw()
+    assert not any("Traceback" in line for line in daemon.log), daemon.log
+
+
+def test_a_role_that_may_read_no_passwords(database: PostgreSQL) -> None:
+    """With the rights that the page gives it, and no more."""
+    page = (Path(__file__).parents[2] / "docs" / "user_database.md").read_text(encoding="utf-8")
+    (statements,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    database.query(statements)
+    url = database.url.replace("mailwire@", "table_daemon@")
+    ports = {name: free_port() for name in table_daemon.MAPS}
+    with TableDaemon(url, "--transport", "paid=x", **ports) as daemon:
+        keys = {"domains": "example.test", "aliases": "team@example.test"}
+        for name, port in ports.items():
+            assert ask(["get", f"127.0.0.1:{port}", keys.get(name, "ann@example.test")]) == 0
+    assert not any("ERROR" in line for line in daemon.log), daemon.log
+
+
+def test_the_constraints_are_postgresqls_too(database: PostgreSQL) -> None:
+    """And with what is in order it has no quarrel."""
+    users = "INSERT INTO users (address, domain, plan, mailbox, blocked) VALUES "
+    database.query("INSERT INTO domains VALUES ('bücher.test')")
+    database.query(users + "('jürgen@bücher.test', 'bücher.test', 'PAID', 'm', false)")
+    database.query("INSERT INTO aliases VALUES ('jörg@bücher.test', 'x')")
+    for statement in (
+        "INSERT INTO domains VALUES ('BÜCHER.test')",
+        "INSERT INTO aliases VALUES ('Jo@example.test', 'x')",
+        "INSERT INTO aliases VALUES ('jo', 'x')",
+        users + "('Jo@example.test', 'example.test', 'PAID', 'm', false)",
+        users + "('jo@example.test', 'bücher.test', 'PAID', 'm', false)",
+        users + "('@example.test', 'example.test', 'PAID', 'm', false)",
+    ):
+        with pytest.raises(AssertionError, match="violates check constraint"):
+            database.query(statement)
+
+
+def test_a_plan_that_the_daemon_does_not_know(database: PostgreSQL) -> None:
+    """Disturbs nobody but the transport map, and there that user only."""
+    database.query("ALTER TYPE plan ADD VALUE 'GOLD'")
+    database.query("UPDATE users SET plan = 'GOLD' WHERE address = 'bob@example.test'")
+    ports = {name: free_port() for name in ("recipients", "transport")}
+    with TableDaemon(database.url, "--transport", "paid=x", **ports) as daemon:
+        recipients, transport = (f"127.0.0.1:{port}" for port in ports.values())
+        assert ask(["get", recipients, "bob@example.test"]) == 0
+        for _ in range(2):
+            assert ask(["get", transport, "bob@example.test"]) == 2
+        assert ask(["get", transport, "ann@example.test"]) == 0
+    told = [line for line in daemon.log if "ERROR" in line]
+    assert len(told) == 1
+    assert "transport: b'bob@example.test' is there, and can't be answered" in told[0]
+
+
+def test_a_connection_that_has_died_is_seen_before_it_is_used(database: PostgreSQL) -> None:
+    """So the first one who asks after a restart of the database gets an answer."""
+    port = free_port()
+    with TableDaemon(database.url, *NOTHING_KEPT, recipients=port) as daemon:
+        assert ask(["get", f"127.0.0.1:{port}", "ann@example.test"]) == 0
+        database.cut_connections()
+        assert ask(["get", f"127.0.0.1:{port}", "ann@example.test"]) == 0
+    assert not any("ERROR" in line for line in daemon.log), daemon.log
 
 
 def test_two_replicas_one_killed_under_load(database: PostgreSQL) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -15,6 +17,7 @@ from adapters._listen import listen
 from adapters.services import Lookup, socketmap, tcp_table
 
 import tcptable as tt
+from tcptable._netstring import encode_netstring
 from tests.examples.adapter_hosts import ASYNCIO, THREADS, TRIO, Host
 
 from ._postfix import PATIENCE, write_config
@@ -108,6 +111,35 @@ def test_what_postfix_makes_of_a_reply(
         done = postmap(b"key", name)
     assert (done.returncode, done.stdout) == (0 if stdout else 1, stdout)
     assert (b"query error" in done.stderr) is trouble, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("payload", "stdout", "trouble"),
+    [(b"OK v", b"v\n", False), (b"OK", b"", False), (b"OK ", b"\n", True), (b"ok v", b"", True)],
+)
+def test_what_postfix_makes_of_odd_replies_of_socketmap(
+    postmap: Ask, payload: bytes, stdout: bytes, trouble: bool
+) -> None:
+    """Without the blank nothing is found, and that is no error."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        while connection.recv(100):
+                            connection.sendall(encode_netstring(payload))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            done = postmap(b"key", f"socketmap:inet:127.0.0.1:{listener.getsockname()[1]}:m")
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(PATIENCE)
+    assert (done.returncode, done.stdout) == (0 if stdout else 1, stdout)
+    assert bool(done.stderr) is trouble, done.stderr
 
 
 @any_protocol

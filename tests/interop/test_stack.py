@@ -24,15 +24,21 @@ def front(require_program: Callable[[str, str], Path]) -> Iterator[MailFront]:
 
 
 def mails(count: int, first: int) -> list[Mail]:
-    """Of all kinds, and each client sends of all."""
+    """Of all kinds, from all clients."""
     kinds = list(KINDS)
     return [
-        Mail(number, kinds[number % len(kinds)], number // len(kinds) % CLIENTS)
+        Mail(number, kinds[number % len(kinds)], number % CLIENTS)
         for number in range(first, first + count)
     ]
 
 
-def check(front: MailFront, sent: list[Mail]) -> int:
+def held(front: MailFront) -> set[str]:
+    """The queue ids of what the filter has held."""
+    queue = front.queue("trial")
+    return {entry["queue_id"] for entry in queue if entry["queue_name"] == "hold"}
+
+
+def check(front: MailFront, sent: list[Mail], held_before: set[str]) -> int:
     """Each mail has got what it should, and has left by its way; the number of duplicates."""
     for mail in sent:
         assert mail.codes[-1] == KINDS[mail.kind].code, mail
@@ -53,12 +59,12 @@ def check(front: MailFront, sent: list[Mail]) -> int:
         assert extra <= mail.unanswered, (mail, ways)
         duplicates += extra
         for one in copies:
-            if len(way_of(one)) == 1:
-                check_traces(one, mail)
-    held = [entry for entry in front.queue("trial") if entry["queue_name"] == "hold"]
+            check_traces(one, mail)
+    assert held_before <= held(front)
     spam = [mail for mail in sent if mail.kind == "spam for trial"]
-    assert len(spam) <= len(held)
-    return duplicates
+    extra = len(held(front) - held_before) - len(spam)
+    assert 0 <= extra <= sum(mail.unanswered for mail in spam)
+    return duplicates + extra
 
 
 def check_traces(message: Message, mail: Mail) -> None:
@@ -94,34 +100,48 @@ def way_of(message: Message) -> tuple[str, ...]:
     return tuple(name for one in received for name in re.findall(r"by (\w+)\.mail\.test", one))
 
 
-def test_two_hundred_mails_over_twenty_clients(front: MailFront) -> None:
-    """Each goes its way, is tagged, held or refused as it should be; none twice."""
+def test_two_hundred_mails_over_twenty_clients(
+    front: MailFront, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each goes its way, is tagged, held or refused as it should be; none twice.
+
+    On a machine with much else to do, passwords may take so long that mail is put off.
+    """
     sent = mails(200, 0)
+    before = held(front)
     with Load(front).sending(sent):
         pass
-    assert check(front, sent) == 0
-    assert all(len(mail.codes) == 1 for mail in sent)
+    assert check(front, sent, before) == 0
+    with capsys.disabled():
+        print(f"\n200 mails: {sum(len(mail.codes) - 1 for mail in sent)} times put off")
 
 
-@pytest.mark.parametrize(
-    "name", ["table_daemon", "auth_daemon", "nginx_daemon", "tag_mail", "check_body"]
+DAEMONS = (
+    *("table_daemon", "auth_daemon", "auth_daemon for nginx", "nginx_daemon"),
+    *("tag_mail", "check_body"),
 )
+
+
+@pytest.mark.parametrize("name", DAEMONS)
 def test_a_daemon_is_killed_under_load(
-    front: MailFront, name: str, record_property: Callable[[str, object], None]
+    front: MailFront, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is lost, and nothing let through; good mail is put off, never refused."""
     load = Load(front)
-    first = 1000 * (1 + list(front.processes).index(name))
-    sent = mails(56, first)
+    sent = mails(60, 1000 * (1 + DAEMONS.index(name)))
+    before = held(front)
     with load.sending(sent):
         for _ in range(10):
             load.told.get(timeout=PATIENCE)
         front.processes[name].kill()
         try:
-            failures = 0
-            while failures < 5:
-                failures += load.told.get(timeout=PATIENCE) < 500
+            put_off = 0
+            while put_off < 5:
+                code = load.told.get(timeout=PATIENCE)
+                put_off += code == 0 or 400 <= code < 500
         finally:
             front.processes[name].start()
-    record_property("duplicates", check(front, sent))
-    record_property("temporary failures", sum(len(mail.codes) - 1 for mail in sent))
+    duplicates = check(front, sent, before)
+    put_off = sum(len(mail.codes) - 1 for mail in sent)
+    with capsys.disabled():
+        print(f"\n{name} killed: {put_off} times put off, {duplicates} mails came twice")

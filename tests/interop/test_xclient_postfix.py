@@ -21,6 +21,7 @@ import milterproto as mp
 from nginxauth import xclient as xc
 from tests.docs.test_xclient_page import rows
 from tests.examples.adapter_hosts import ASYNCIO
+from tests.nginxauth.test_xclient_receiver import REVERSE_NAMES
 from tests.nginxauth.xclient_strategies import xclients
 
 from ._postfix import PATIENCE
@@ -201,6 +202,19 @@ def test_helo_and_proto_count_if_there_is_no_ehlo(bed: Bed) -> None:
     assert b" with ESMTPA id " in received
 
 
+def test_the_reverse_name(bed: Bed) -> None:
+    """What our receiver makes of commands that tell it or do not; it differs in the last."""
+    order = ([b"REVERSE_NAME=b.example NAME=a.example"], b"a.example")
+    with filtering(bed) as sessions:
+        for commands, expected in (*REVERSE_NAMES, order):
+            with bed.client("other-xclient", helo=b"") as client:
+                for command in commands:
+                    client.must(b"220", b"XCLIENT " + command)
+                client.quit()
+            macros = of(sessions[-1], mp.Connect)[1]
+            assert macros[b"{client_ptr}"] == text_of(expected, b"unknown"), commands
+
+
 @pytest.mark.parametrize(
     "login",
     [
@@ -224,6 +238,21 @@ def test_every_login_arrives(bed: Bed, login: bytes) -> None:
     assert of(sessions[-1], mp.Connect)[0] == mp.Connect(
         b"a.example", mp.Family.INET, 7, b"192.0.2.1"
     )
+
+
+@pytest.mark.parametrize(
+    ("service", "code"), [("xclient-login", b"554"), ("xclient-login-sasl", b"250")]
+)
+def test_a_login_lets_him_relay_where_sasl_is_on(bed: Bed, service: str, code: bytes) -> None:
+    """Without it Postfix takes LOGIN, and tells it to filters, but permits nobody for it."""
+    client, offer = connect(bed, service)
+    with client:
+        command = xc.XClient(name=xc.UNAVAILABLE, addr=b"192.0.2.1", login=b"ann")
+        tell(client, xc.plan(command, offer))
+        client.must(b"250", b"EHLO client.test")
+        client.must(b"250", b"MAIL FROM:<a@example.test>")
+        client.must(code, b"RCPT TO:<b@elsewhere.test>")
+        client.quit()
 
 
 def test_what_is_not_encoded_swallows_what_follows(bed: Bed) -> None:

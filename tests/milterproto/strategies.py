@@ -174,7 +174,9 @@ some_fields = st.builds(
 some_headers = st.lists(some_fields, max_size=8).map(Headers)
 some_recipients = st.builds(
     Recipient,
-    st.sampled_from([b"<x@y>", b"x@y", b"<X@y>", b"<z@y>", b"a, b"]),
+    st.sampled_from(
+        [b"<x@y>", b"x@y", b"<X@y>", b"<z@y>", b"a, b", b"<@r,@s:x@y>", b"@r:z@y", b'<"x"@y>']
+    ),
     st.sampled_from([(), (), (b"NOTIFY=NEVER",), (b"ORCPT=rfc822;+61@b",), (b"X=Y",)]),
 )
 messages = st.builds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,8 +141,13 @@ def test_postfix_cuts_what_is_too_long() -> None:
     assert sum(map(len, folded[5:])) == 6000 * 9 + 3 + 8
     few = header(mp.AddHeader(b"X", b"\n ".join([b"v" * 20000] * 4)))
     assert sum(len(line) + 1 for line in few[5:]) == POSTFIX_HEADER_LIMIT + 1
-    exact = b"\n ".join([b"v" * 29997] * 2)
-    assert header(mp.AddHeader(b"X", exact))[-2:] == [b"X: " + b"v" * 29997, b" " + b"v" * 29997]
+    exact = b"v" * 29997 + b"\n " + b"v" * 29998
+    assert header(mp.AddHeader(b"X", exact))[-2:] == [b"X: " + b"v" * 29997, b" " + b"v" * 29998]
+    over = b"v" * 29997 + b"\n " + b"v" * 29999
+    assert header(mp.AddHeader(b"X", over))[-1] == b" " + b"v" * 29998
+    # A tenth exactly is too much to lose.
+    tenth = b"v" * (POSTFIX_HEADER_LIMIT * 9 // 10 - 4) + b"\n " + b"v" * 7000
+    assert len(header(mp.AddHeader(b"X", tenth))[-1]) == POSTFIX_HEADER_LIMIT // 10
     longest = b"v" * (POSTFIX_HEADER_LIMIT - 3)
     assert header(mp.AddHeader(b"X", longest))[-1] == b"X: " + longest
     # Sendmail has no such limit.
@@ -199,6 +205,24 @@ def recipients(
     return [(one.address, one.parameters) for one in apply(message, edits, dialect).recipients]
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        mp.AddHeader("X", b""),  # type: ignore[arg-type]
+        mp.AddHeader(b"X", ""),  # type: ignore[arg-type]
+        mp.InsertHeader("1", b"X", b""),  # type: ignore[arg-type]
+        mp.ReplaceBody(None),  # type: ignore[arg-type]
+        mp.AddRecipient(b"<a@b>", (1,)),  # type: ignore[arg-type]
+        mp.DeleteRecipient(None),  # type: ignore[arg-type]
+    ],
+    ids=lambda edit: f"{type(edit).__name__}-{list(attrs.astuple(edit))}",
+)
+def test_wrong_types(edit: mp.Edit) -> None:
+    """The usual mistake is a str."""
+    with pytest.raises(mp.LocalProtocolError, match="of the wrong type"):
+        apply(Message(), [edit])
+
+
 B, C, D = (b"<b@y>", ()), (b"c@y", (b"NOTIFY=NEVER",)), (b"<d@y>", ())
 
 
@@ -209,6 +233,23 @@ def test_recipients(dialect: Dialect) -> None:
     assert recipients(mp.DeleteRecipient(b"b@y"), dialect=dialect) == [C]
     assert recipients(mp.DeleteRecipient(b"<c@y>"), dialect=dialect) == [B]
     assert recipients(mp.DeleteRecipient(b"<d@y>"), dialect=dialect) == [B, C]
+
+
+def test_how_postfix_keeps_addresses() -> None:
+    """Without route and quotes; a deletion's route stays, so that it meets nobody."""
+    written = [b"<@r.test:b@y>", b'<"b c"@y>', b'"\\b"@y']
+    message = Message(recipients=[Recipient(one) for one in written])
+
+    def left(address: bytes) -> list[bytes]:
+        after = apply(message, [mp.DeleteRecipient(address)])
+        return [one.address for one in after.recipients]
+
+    assert left(b"<@r.test:b@y>") == written
+    assert left(b"<b@y>") == written[1:2]
+    assert left(b'<"b"@y>') == written[1:2]
+    assert left(b'<"b\\ c"@y>') == [written[0], written[2]]
+    added = [mp.AddRecipient(b"d@y"), mp.AddRecipient(b'<"D"@y>'), mp.AddRecipient(b"<@r:d@y>")]
+    assert apply(Message(), added).recipients == [Recipient(b"d@y")]
 
 
 def test_one_recipient_twice() -> None:
@@ -222,6 +263,9 @@ def test_one_recipient_twice() -> None:
     # What is deleted may come back.
     assert recipients(again, mp.DeleteRecipient(b"<b@y>"), again) == [C, B]
     assert recipients(again, mp.DeleteRecipient(b"<B@y>"), again) == [B, C, B, B]
+    upper = mp.AddRecipient(b"<Q@y>")
+    twice = recipients(upper, mp.DeleteRecipient(b"<q@y>"), upper)
+    assert twice == [B, C, (b"<Q@y>", ()), (b"<Q@y>", ())]
     assert recipients(again, dialect=SENDMAIL) == [B, C]
 
 

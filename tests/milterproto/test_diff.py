@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -148,6 +149,36 @@ def test_new_fields_follow() -> None:
         ]
 
 
+def test_a_name_is_the_same_in_any_case() -> None:
+    """Sendmail would put the second before the first."""
+
+    def change(message: Message) -> None:
+        message.headers.insert(0, "x-e", b"1")
+        message.headers.append("X-E", b"2")
+        message.headers.append("x-E", b"3")
+
+    assert edits(change) == [
+        mp.InsertHeader(0, b"x-e", b"1"),
+        mp.InsertHeader(2**31 - 2, b"X-E", b"2"),
+        mp.InsertHeader(2**31 - 2, b"x-E", b"3"),
+    ]
+
+
+def test_what_is_usual() -> None:
+    """No leading space, and folding is no difference: in `expressible`, too."""
+    before = Message.parse(b"A: 1\n 2\nB: 3\n")
+    after = Message.parse(b"A: 1 2\nB: 3\nC: 4\n")
+    assert diff(before, after) == [mp.AddHeader(b"C", b"4")]
+    after.headers[0] = Field(b"A", b"1")
+    assert not expressible(before, after)
+    before.headers[0] = Field(b"A", b"\n 1")
+    after.headers[0] = Field(b"A", b" 1")
+    assert expressible(before, after)
+    before.headers[0], after.headers[0] = after.headers[0], before.headers[0]
+    assert expressible(before, after)
+    assert not expressible(before, after, strict=True)
+
+
 def test_a_whole_new_header() -> None:
     """Below the MTA's own Received."""
 
@@ -166,6 +197,17 @@ def test_another_spelling_of_a_name() -> None:
     assert edits(change, POSTFIX) == [mp.ChangeHeader(3, b"x-a", b"three")]
     again = [mp.ChangeHeader(3, b"X-A", b""), mp.InsertHeader(2**31 - 2, b"x-a", b"three")]
     assert edits(change) == edits(change, SENDMAIL) == again
+
+
+def test_more_edits_than_postfix_takes() -> None:
+    """They would be its end."""
+    before = Message(headers=Headers([Field(b"X", b" 1")] * 1001))
+    after = Message(headers=Headers([Field(b"X", b" 1")]))
+    assert len(diff(before, after)) == 1000
+    for dialect in (None, POSTFIX):
+        with pytest.raises(mp.LocalProtocolError, match=r"^headers: 1001 changes are more than"):
+            diff(before, Message(), dialect)
+    assert len(diff(before, Message(), SENDMAIL)) == 1001
 
 
 def test_folding() -> None:
@@ -233,7 +275,39 @@ def test_parameters() -> None:
     )
 
 
-INEXPRESSIBLE: dict[str, tuple[Callable[[Message], object], str]] = {
+def test_a_recipient_with_a_source_route() -> None:
+    """Postfix keeps it without the route, and ignores a deletion that names it."""
+    before = Message(recipients=[Recipient(b"<@r.test,@[::1]:b@y>"), Recipient(b"<c@y>")])
+    after = before.copy()
+    assert after.remove_recipient(b"b@Y")
+    assert diff(before, after) == [mp.DeleteRecipient(b"<b@y>")]
+    after.add_recipient(b"<b@y>")
+    assert diff(before, after) == []
+    bare = Message(recipients=[Recipient(b"@r.test:b@y")])
+    assert diff(bare, Message()) == [mp.DeleteRecipient(b"<b@y>")]
+
+
+def test_two_that_differ_in_quotes_are_one_to_postfix() -> None:
+    """So that neither goes alone."""
+    before = Message(recipients=[Recipient(b"<b@y>"), Recipient(b'<"b"@y>')])
+    after = Message(recipients=[Recipient(b"<b@y>")])
+    with pytest.raises(mp.LocalProtocolError, match=r"^recipients: Postfix"):
+        diff(before, after, POSTFIX)
+    assert diff(before, after, SENDMAIL) == [mp.DeleteRecipient(b'<"b"@y>')]
+
+
+def test_only_the_parameters_that_change() -> None:
+    """Postfix knows two, and complains of the others."""
+    before = Message(b"<a@x>", sender_parameters=(b"SIZE=9", b"RET=HDRS"))
+    after = Message(b"<a@x>", sender_parameters=(b"SIZE=9", b"RET=FULL"))
+    assert diff(before, after, POSTFIX) == [mp.ChangeSender(b"<a@x>", (b"RET=FULL",))]
+    assert diff(before, after, SENDMAIL) == [mp.ChangeSender(b"<a@x>", after.sender_parameters)]
+    # Whoever takes all of them takes the others as they were.
+    assert diff(before, after) == diff(before, after, SENDMAIL)
+
+
+WRONG: Any = "str"
+INEXPRESSIBLE: dict[str, tuple[Callable[[Any], object], str]] = {
     "client": (lambda m: setattr(m, "client", Client(b"other")), "client: "),
     "emptied": (lambda m: m.headers.set("Subject", b""), "headers: an empty value for b'Subject'"),
     "CR": (lambda m: m.headers.set("Subject", b"a\rb"), "headers: the value of b'Subject' has"),
@@ -253,6 +327,16 @@ INEXPRESSIBLE: dict[str, tuple[Callable[[Message], object], str]] = {
     "sender NUL": (lambda m: m.change_sender(b"<\0>"), "sender: address has control"),
     "size": (lambda m: setattr(m, "sender_parameters", (b"SIZE=1",)), "sender_parameters: "),
     "no reason": (lambda m: m.quarantine(b""), "quarantined: a quarantine needs a reason"),
+    "iterator": (lambda m: m.recipients.append(iter(m.recipients)), "recipients: <"),
+    "str sender": (lambda m: m.change_sender("<a@b>"), "sender: '<a@b>' is no bytes"),
+    "str body": (lambda m: setattr(m, "body", "text"), "body: 'text' is no bytes"),
+    "str parameter": (lambda m: setattr(m, "sender_parameters", ("A",)), "sender_parameters: 'A'"),
+    "no recipient": (lambda m: m.recipients.append(b"<a@b>"), "recipients: b'<a@b>' is no Recip"),
+    "str recipient": (lambda m: m.recipients.append(Recipient(WRONG)), "recipients: "),
+    "no field": (lambda m: m.headers.__setitem__(0, b"a: b"), "headers: b'a: b' is no Field"),
+    "str raw": (lambda m: m.headers.__setitem__(0, Field(b"Subject", WRONG)), "headers: "),
+    "str name": (lambda m: m.headers.__setitem__(0, Field(WRONG, b" a")), "headers: "),
+    "str reason": (lambda m: m.quarantine("odd"), "quarantined: "),
     "reason": (lambda m: m.quarantine(b"a\nb"), "quarantined: reason has control"),
 }
 

@@ -82,14 +82,24 @@ def test_the_content_is_streamed() -> None:
 
 def test_options_of_the_negotiation() -> None:
     """Fewer edits, and macros that the MTA does not send by itself."""
-    macros = {mp.Stage.CONNECT: (b"{client_connections}",)}
+    macros = {mp.Stage.HELO: (b"{client_connections}",)}
     asked = MessageFilter(nothing, actions=mp.Actions.ADDHDRS, macros=macros)
     mta = MTA(asked)
     (_, offer), (_, answer) = mta.transcript
     assert isinstance(answer, mp.Negotiate)
     assert answer.actions == mp.Actions.ADDHDRS | mp.Actions.SETSYMLIST
-    assert answer.macros == ((0, (b"{client_connections}",)),)
+    assert answer.macros == ((1, (b"{client_connections}",)),)
     assert asked.session(mp.FilterConnection())(offer) == [answer]  # type: ignore[arg-type]
+
+
+def test_postfix_is_asked_what_it_is() -> None:
+    """By a filter that has its own list of macros, unless it says what the MTA is."""
+    names = (b"j", b"v", b"{client_connections}")
+    macros = {mp.Stage.CONNECT: names, mp.Stage.MAIL: (b"i",)}
+    asked = dict(MessageFilter(nothing, macros=macros).wants.macros)
+    assert asked == {**macros, mp.Stage.CONNECT: (b"j", b"{client_connections}", b"v")}
+    told = MessageFilter(nothing, macros=macros, dialect=Dialect.SENDMAIL).wants.macros
+    assert dict(told) == macros
 
 
 # --- the message -------------------------------------------------------------------------
@@ -380,6 +390,13 @@ def test_a_message_that_is_too_large() -> None:
     assert refuse_too_large(large) == mp.ReplyCode.text(
         552, "5.3.4", "Message too large for the mail filter"
     )
+
+
+def test_a_message_that_just_fits() -> None:
+    """A byte more is too much."""
+    message = Message(b"<>", [Recipient(b"b@y")], body=b"x\r\n")
+    assert deliver(MessageFilter(nothing, max_size=106), message).accepted
+    assert not deliver(MessageFilter(nothing, max_size=105), message).accepted
 
 
 # --- coroutines --------------------------------------------------------------------------

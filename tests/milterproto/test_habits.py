@@ -19,6 +19,12 @@ def test_dialects() -> None:
     }
 
 
+def test_replies_after_which_the_client_is_disconnected() -> None:
+    """Two in Postfix."""
+    assert Habits.POSTFIX.last_replies == Habits.HOSTILE.last_replies == {b"421", b"521"}
+    assert Habits.SENDMAIL.last_replies == {b"421"}
+
+
 def test_postfix_has_no_queue_id_at_first() -> None:
     """It makes one when it has taken a recipient; Sendmail has it from MAIL on."""
     for habits in Habits:

@@ -5,7 +5,7 @@ import milterproto as mp
 
 def test_all_names_are_there_and_sorted() -> None:
     """The public names, flat, and nothing else."""
-    public = {name for name in vars(mp) if not name.startswith("_")}
+    public = {name for name in vars(mp) if not name.startswith("_")} - {"message", "testing"}
     assert set(mp.__all__) == public
     assert len(mp.__all__) == len(set(mp.__all__))
 

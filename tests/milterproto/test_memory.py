@@ -68,6 +68,8 @@ def test_wrong_replies() -> None:
         wire(lambda _: [mp.Continue(), mp.Accept()]).sendall(encode_command(mp.MailFrom(b"<>")))
     with pytest.raises(mp.LocalProtocolError, match=r"no verdict on MailFrom\(sender=b'<>'"):
         wire(lambda _: []).sendall(encode_command(mp.MailFrom(b"<>")))
+    with pytest.raises(mp.LocalProtocolError, match="allow_shutdown=True"):
+        wire(lambda _: mp.Shutdown()).sendall(encode_command(mp.MailFrom(b"<>")))
     with pytest.raises(ZeroDivisionError):
         wire(lambda _: 1 / 0).sendall(encode_command(mp.MailFrom(b"<>")))
 

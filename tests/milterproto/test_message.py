@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,83 @@ def test_recipients() -> None:
     assert message.remove_recipient(b"b@y.test")
     assert [one.address for one in message.recipients] == [b"<d@y.test>"]
     assert Recipient(b"<a@b").mailbox == b"<a@b"
+
+
+@pytest.mark.parametrize(
+    ("address", "mailbox"),
+    [
+        (b"<@r.test:b@y.test>", b"b@y.test"),
+        (b"@r.test,@[IPv6:::1]:b@y.test", b"b@y.test"),
+        (b'<@r.test:"@q:b"@y.test>', b'"@q:b"@y.test'),
+        (b"<@r.test>", b"@r.test"),
+        (b'<"@r.test:b"@y.test>', b'"@r.test:b"@y.test'),
+    ],
+)
+def test_source_routes(address: bytes, mailbox: bytes) -> None:
+    """Who sends to a mailbox may write a way there before it; it is the same mailbox."""
+    recipient = Recipient(address)
+    assert recipient.mailbox == mailbox
+    message = Message(recipients=[recipient])
+    message.add_recipient(b"<" + mailbox + b">")
+    assert message.recipients == [recipient]
+    assert message.remove_recipient(mailbox)
+
+
+def test_what_can_be_iterated_over_is_a_list() -> None:
+    """An iterator can be read once only, and would seem empty to all who look after that."""
+    message = parsed()
+    message.recipients = (one for one in message.recipients)  # type: ignore[assignment]
+    message.headers = (one for one in message.headers if one.name != b"x-a")  # type: ignore[assignment]
+    message.sender_parameters = iter([b"SIZE=1"])  # type: ignore[assignment]
+    for _ in range(2):
+        assert len(message.recipients) == 2
+        assert [one.name for one in message.headers] == [b"Subject", b"X-A"]
+        assert message.sender_parameters == (b"SIZE=1",)
+    assert Recipient(b"<a@b>", [b"A=B"]).parameters == (b"A=B",)
+    mine = [Recipient(b"<b@y.test>")]
+    message.recipients = mine
+    message.add_recipient(b"<c@y.test>")
+    assert len(mine) == 1
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("sender", "<a@b>"),
+        ("sender", None),
+        ("recipients", None),
+        ("recipients", [b"<a@b>"]),
+        ("recipients", b"<a@b>"),
+        ("headers", None),
+        ("headers", b"Subject: hi"),
+        ("body", "text"),
+        ("body", bytearray(b"text")),
+        ("sender_parameters", None),
+        ("sender_parameters", b"SIZE=1"),
+        ("sender_parameters", "SIZE=1"),
+        ("sender_parameters", ["SIZE=1"]),
+        ("client", None),
+        ("quarantined", "odd"),
+    ],
+    ids=repr,
+)
+def test_what_an_attribute_can_not_be(attribute: str, value: Any) -> None:
+    """Is said where it is written, and nothing has changed."""
+    message = parsed()
+    with pytest.raises(mp.LocalProtocolError, match=f"^{attribute}: .* is no "):
+        setattr(message, attribute, value)
+    with pytest.raises(mp.LocalProtocolError, match=f"^{attribute}: .* is no "):
+        Message(**{attribute: value})
+    assert message == parsed()
+
+
+@pytest.mark.parametrize("parameters", [None, 1, b"A", "A", [1], "AB"], ids=repr)
+def test_what_a_recipient_can_not_be(parameters: Any) -> None:
+    """An address of bytes, and parameters of bytes."""
+    with pytest.raises(mp.LocalProtocolError, match=r"^recipients: .* is no "):
+        Recipient(b"<a@b>", parameters)
+    with pytest.raises(mp.LocalProtocolError, match=r"^recipients: 'a' is no bytes"):
+        Recipient("a")  # type: ignore[arg-type]
 
 
 def test_the_rest_of_the_envelope() -> None:

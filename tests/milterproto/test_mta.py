@@ -19,6 +19,7 @@ from milterproto.message import Client, Field, Headers, Message, MessageFilter, 
 from milterproto.testing import EventFilter, Habits
 
 from . import strategies
+from .peers import Scripted
 
 MESSAGE = Message.parse(
     b"Subject: hi\nX-A:tight\n\nbody\n", sender=b"<a@x.test>", recipients=[b"<b@y.test>", b"c@y"]
@@ -29,7 +30,9 @@ Answers = dict[type[Any], Any]
 
 def answering(answers: Answers, wants: mp.Wants = ALL) -> EventFilter:
     """A filter that gives one answer to each kind of event."""
-    return EventFilter(lambda _conn: lambda event: answers.get(type(event)), wants)
+    return EventFilter(
+        lambda _conn: lambda event: answers.get(type(event)), wants, allow_shutdown=True
+    )
 
 
 def played(
@@ -69,9 +72,16 @@ def test_a_message_of_postfix() -> None:
     mta = MTA(answering({}))
     assert mta.deliver(MESSAGE).accepted
     mta.quit()
-    assert kinds(mta) == [*WHOLE, "Abort", "Quit"]
+    assert kinds(mta) == [*WHOLE, "Abort", "Abort", "Quit"]
     with_macros = kinds(mta, macros=True)
     assert with_macros[1::2][:12] == [f"D{code}" for code in "CHMRRTLLNBE"] + ["Abort"]
+
+
+def test_the_queue_id_of_postfix() -> None:
+    """Is not there before a recipient has been taken."""
+    result, _ = played({})
+    told = [event for _, event in result.transcript if isinstance(event, mp.Macros)]
+    assert [b"i" in one.values for one in told] == [False] * 4 + [True] * 7
 
 
 def test_a_message_of_sendmail() -> None:
@@ -233,7 +243,7 @@ def test_verdicts_on_a_message(
     said = kinds(mta)
     assert said.count("EndOfMessage") == (2 if stage is mp.EndOfMessage else 0)
     if habits is Habits.POSTFIX:
-        assert said.count("Abort") == 2
+        assert said.count("Abort") == 3
     if habits is Habits.SENDMAIL:
         assert "Abort" not in said
 
@@ -298,14 +308,57 @@ def test_shutdown(stage: type[mp.Command]) -> None:
         result = mta.deliver(MESSAGE)
         assert (result.verdict, result.stage) == (mp.Shutdown(), stage)
         assert not result.accepted
-    assert kinds(mta).count("MailFrom") == 1
+    mta.quit()
+    assert kinds(mta)[-1] == stage.__name__
+
+
+@pytest.mark.parametrize(
+    ("habits", "code", "end"),
+    [
+        (Habits.POSTFIX, 421, ["Abort", "Abort", "Quit"]),
+        (Habits.POSTFIX, 521, ["Abort", "Abort", "Quit"]),
+        (Habits.SENDMAIL, 421, ["Quit"]),
+    ],
+)
+@pytest.mark.parametrize(
+    "stage",
+    [mp.MailFrom, mp.RcptTo, mp.Data, mp.Header, mp.EndOfHeaders, mp.Body, mp.EndOfMessage],
+)
+def test_replies_that_end_the_session(
+    stage: type[mp.Command], habits: Habits, code: int, end: list[str]
+) -> None:
+    """Nothing is delivered, nobody asked any more, and no more mail taken from that client."""
+    reply = mp.ReplyCode.text(code, f"{code // 100}.3.2", "Bye")
+    mta = MTA(answering({stage: reply}), habits=habits)
+    for _ in range(2):
+        result = mta.deliver(MESSAGE)
+        assert (result.verdict, result.stage, result.message) == (reply, stage, None)
+    mta.quit()
+    assert kinds(mta)[-len(end) - 1 :] == [stage.__name__, *end]
+
+
+def test_a_521_is_a_reply_as_any_other_to_sendmail() -> None:
+    """To one recipient, for instance."""
+    reply = mp.ReplyCode.text(521, "5.3.2", "No mail here")
+
+    def handle(event: object) -> mp.Verdict | None:
+        return reply if event == mp.RcptTo(b"<b@y.test>") else None
+
+    mta = MTA(EventFilter(lambda _: handle, ALL), habits=Habits.SENDMAIL)
+    assert mta.deliver(MESSAGE).accepted
 
 
 def test_an_unknown_command_decides_nothing() -> None:
-    """It fails anyway; only a Shutdown is more than that."""
+    """It fails anyway; only what ends the session is more than that."""
     assert played({mp.Unknown: mp.Reject()}, Habits.HOSTILE)[0].accepted
-    result, _ = played({mp.Unknown: mp.Shutdown()}, Habits.HOSTILE)
-    assert (result.verdict, result.stage) == (mp.Shutdown(), mp.Unknown)
+    # Sendmail takes this for the message; our own filters can't say it.
+    accepting = Scripted({mp.Unknown: b"\0\0\0\1a"})
+    result = MTA(accepting, habits=Habits.HOSTILE).deliver(MESSAGE)
+    assert (result.verdict, result.stage) == (mp.Accept(), mp.Unknown)
+    assert mp.Data() not in accepting.seen
+    for last in (mp.Shutdown(), mp.ReplyCode.text(421, "4.3.2", "Bye")):
+        result, _ = played({mp.Unknown: last}, Habits.HOSTILE)
+        assert (result.verdict, result.stage) == (last, mp.Unknown)
 
 
 @pytest.mark.parametrize("habits", Habits)

@@ -53,6 +53,14 @@ def test_a_head_that_has_come_whole_and_is_too_long() -> None:
         buffer.head()
 
 
+def test_no_more_is_kept_than_is_needed() -> None:
+    """Even if nobody asks for the head."""
+    buffer = HeadBuffer(100)
+    for _ in range(3):
+        buffer.feed(LINE + b"x" * 1000)
+    assert len(buffer.take(10000)) == 100
+
+
 def test_a_request_line_that_is_too_long() -> None:
     """Whatever else is wrong with it: the same as if it had come in pieces."""
     buffer = HeadBuffer(20)
@@ -79,9 +87,24 @@ def test_a_request_line_that_is_too_long() -> None:
 )
 def test_strangers_are_told_at_once(start: bytes, what: str) -> None:
     """What they wait for never comes."""
+    whole, buffer = HeadBuffer(1000), HeadBuffer(1000)
+    whole.feed(start)
+    with pytest.raises(StrangerError, match=f"^no GET request{what}$"):
+        whole.head()
+    with pytest.raises(StrangerError, match=f"^no GET request{what}$"):  # noqa: PT012
+        for number in range(len(start)):
+            buffer.feed(start[number : number + 1])
+            assert buffer.head() is None
+
+
+@pytest.mark.parametrize("start", [b"P", b"PO", b"POST ", b"PR", b"\x16", b"HE", b"SSH"])
+def test_what_may_yet_say_what_it_is(start: bytes) -> None:
+    """One byte more, and it has."""
     buffer = HeadBuffer(1000)
     buffer.feed(start)
-    with pytest.raises(StrangerError, match=f"^no GET request{what}$"):
+    assert buffer.head() is None
+    buffer.feed(b"!")
+    with pytest.raises(StrangerError, match=r"^no GET request$"):
         buffer.head()
 
 

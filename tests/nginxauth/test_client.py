@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import attrs
 import pytest
@@ -61,6 +62,16 @@ def test_a_host_or_uri_that_none_can_have() -> None:
         ng.ClientConnection(b"a b")
     with pytest.raises(ng.LocalProtocolError, match="the URI"):
         ng.ClientConnection(uri=b"auth")
+
+
+@pytest.mark.parametrize("data", [None, "", "HTTP", 0, 5, [], [300], 10**12, True], ids=repr)
+def test_data_that_are_not_bytes(data: Any) -> None:
+    """Least of all an end of file."""
+    conn = asked()
+    with pytest.raises(ng.LocalProtocolError, match="data has to be bytes, and not "):
+        conn.receive_data(data)
+    conn.receive_data(memoryview(GOOD))
+    assert conn.next_event() == ng.Allow(b"192.0.2.7", 10025)
 
 
 def test_events() -> None:

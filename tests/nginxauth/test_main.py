@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def service(
             if hold is not None:
                 hold.wait(PATIENCE)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
         yield address, requests
@@ -173,7 +174,8 @@ def test_a_temporary_refusal(protocol: str, message: bytes, status: int) -> None
 
 def test_at_a_unix_socket(tmp_path: Path) -> None:
     """The host is localhost there; and all that can be told."""
-    (tmp_path / "headers").write_bytes(b"X-Auth-Key: s3cret\r\nX-Empty:\n")
+    # As some editors on Windows write it.
+    (tmp_path / "headers").write_bytes(b"\xef\xbb\xbfX-Auth-Key: s3cret\r\nX-Empty:\n \t\n\n")
     with service(GOOD, tmp_path / "s") as (url, requests):
         status = main(
             [
@@ -230,11 +232,6 @@ def test_a_digest(method: str, protocol: str, capsys: pytest.CaptureFixture[str]
 
 def test_the_password_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a terminal, where it is not shown."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr("getpass.getpass", lambda: SECRET)
     with service(GOOD) as (url, requests):
@@ -249,16 +246,107 @@ def test_the_password_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--header", "X y: z"], "a header has to be"),
         (["--header", "Auth-User: z"], "a name that is nginx's own"),
         (["--header", "@/nowhere/at/all"], "No such file"),
+        (["--header", "s3cret"], "--header is not of the form NAME: VALUE"),
+        (["--header", "@headers"], "line 3 of 'headers' is not of the form NAME: VALUE"),
     ],
 )
 def test_what_can_not_be_asked(
-    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """No traceback, and nobody is asked."""
+    """No traceback, and nobody is asked; what may be a secret is not shown."""
+    monkeypatch.chdir(tmp_path)
+    Path("headers").write_text("X-Key: a\n\ns3cret\n")
     assert main(["ask", "unix:/nowhere", *arguments]) == 2
-    output = capsys.readouterr().out
-    assert output.startswith("that can't be asked: ")
-    assert text in output
+    output = capsys.readouterr()
+    assert output.out.startswith("that can't be asked: ")
+    assert text in output.out
+    assert "s3cret" not in output.out
+    assert output.err == ""
+
+
+class Terminal(io.StringIO):
+    """Where nothing is typed but what getpass reads."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def control_d() -> str:
+    raise EOFError
+
+
+@pytest.mark.parametrize(
+    "stdin",
+    [None, io.TextIOWrapper(io.BytesIO()), Terminal()],
+    ids=["closed", "at its end", "Ctrl-D"],
+)
+def test_there_is_no_password(
+    stdin: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard input is closed, or at its end, or somebody has typed Ctrl-D: nobody is refused."""
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr("getpass.getpass", control_d)
+    assert main(["ask", "unix:/nowhere"]) == 2
+    assert capsys.readouterr().out == (
+        "that can't be asked: there is no password to be read, not even an empty line\n"
+    )
+
+
+def test_an_empty_line_is_an_empty_password(typed: Callable[[str], None]) -> None:
+    """It is asked for."""
+    typed("\n")
+    with service(GOOD) as (url, requests):
+        assert main(["ask", url]) == 0
+    assert b"Auth-Pass: \r\n" in requests[0]
+
+
+def test_a_password_that_the_terminal_can_not_give(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In another encoding than the terminal's; no byte of it is shown."""
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("getpass.getpass", lambda: b"p\xe9x".decode("utf-8"))
+    assert main(["ask", "unix:/nowhere"]) == 2
+    assert capsys.readouterr().out == (
+        "that can't be asked: this terminal gives no such password\n"
+    )
+
+
+def test_a_standard_output_of_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has no sign for is escaped."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    with service(OK + b"Auth-Status: n\xc3\xa9\xff\r\n\r\n") as (url, _):
+        assert main(["ask", url]) == 1
+    assert b"535 5.7.0 n\\xe9\\xff (then" in written.getvalue()
+
+
+def test_a_standard_output_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status is still to be had."""
+    monkeypatch.setattr(sys, "stdout", None)
+    with service(NO + b"\r\n") as (url, _):
+        assert main(["ask", url]) == 1
+
+
+class Full(io.StringIO):
+    """A pipe that nobody reads, or a full disk."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_whatever_goes_wrong_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's own status for an error is that of one."""
+    monkeypatch.setattr(sys, "stdout", Full())
+    with service(GOOD) as (url, _):
+        assert main(["ask", url]) == 2
+    assert "BrokenPipeError" in capsys.readouterr().err
 
 
 def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,6 +368,10 @@ def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "unix:/s:auth",
         "http://[::1/",
         "127.0.0.1?x",
+        "http://a..b/",
+        f"http://{'a' * 64}.test/",
+        "http://\udcff.test/",
+        "http://[]/",
     ],
 )
 def test_what_is_no_url_to_nginx(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,6 +380,15 @@ def test_what_is_no_url_to_nginx(url: str, capsys: pytest.CaptureFixture[str]) -
         main(["ask", url])
     assert caught.value.code == 2
     assert "is not http://HOST:PORT/URI, nor unix:PATH:/URI" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "1e9", "x"])
+def test_what_is_no_time(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No socket takes it."""
+    with pytest.raises(SystemExit) as caught:
+        main(["ask", "unix:/nowhere", "--timeout", seconds])
+    assert caught.value.code == 2
+    assert f"'{seconds}' is no number of seconds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import nginxauth as ng
@@ -125,6 +125,44 @@ def test_addresses(server: bytes) -> None:
 def test_what_is_no_address(server: Any) -> None:
     """nginx resolves nothing."""
     assert "Allow.server" in refused(attrs.evolve(BACKEND, server=server))
+
+
+@pytest.mark.parametrize(
+    "server",
+    [b"255.255.255.255", b"::ffff:255.255.255.255", b"1:2:3:4:5:6:7::", b"1:2:3:4:5:6:7::%1"],
+)
+def test_addresses_that_nginx_does_not_take(server: bytes) -> None:
+    """However good they look to others."""
+    assert "Allow.server" in refused(attrs.evolve(BACKEND, server=server))
+
+
+servers = st.one_of(
+    st.ip_addresses().flatmap(
+        lambda address: st.sampled_from([str(address), address.exploded]).map(str.encode)
+    ),
+    # Nearly one.
+    st.lists(st.sampled_from([b"", b"1", b"0af", b"1.2.3.4", b"255.255.255.255"]), max_size=9).map(
+        b":".join
+    ),
+    st.lists(st.sampled_from([b"", b"0", b"255", b"256", b"00"]), max_size=5).map(b".".join),
+    st.text("0127.:afg%", max_size=24).map(str.encode),
+)
+
+
+@given(servers, requests)
+@example(b"1:2:3:4:5:6:7::", REQUEST)
+@example(b"255.255.255.255", REQUEST)
+def test_where_we_send_him_is_where_nginx_goes(server: bytes, request: ng.AuthRequest) -> None:
+    """By the rules of our client's side, which are nginx's: any address that we let pass."""
+    reply = ng.Allow(server, 25, None, b"x")
+    try:
+        headers = ng.reply_headers(reply, request)
+    except ng.LocalProtocolError:
+        return
+    conn = ng.ClientConnection()
+    conn.send(attrs.evolve(REQUEST, protocol=request.protocol))
+    conn.receive_data(STATUS + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n")
+    assert conn.next_event() == reply
 
 
 @pytest.mark.parametrize("port", [1, 65535], ids=repr)
@@ -293,11 +331,25 @@ def test_a_wait_ends_after_some_attempts(attempt: int, waits: bool) -> None:
     assert (b"Auth-Wait", b"3") in headers
 
 
+def test_no_wait_where_no_attempts_are_counted() -> None:
+    """It would never end."""
+    request = attrs.evolve(REQUEST, attempt=0)
+    assert ng.reply_headers(ng.Deny(b"no", wait=3), request) == ((b"Auth-Status", b"no"),)
+
+
 @pytest.mark.parametrize("method", [ng.APOP, ng.CRAM_MD5, ng.EXTERNAL, ng.NONE])
 def test_no_wait_where_nginx_would_crash(method: bytes) -> None:
     """CVE-2026-27651: with a salt; nginx sends one with other methods, too."""
     request = attrs.evolve(CRAM, method=method)
     assert ng.reply_headers(ng.Deny(b"no", wait=3), request) == ((b"Auth-Status", b"no"),)
+
+
+@pytest.mark.parametrize("method", [ng.APOP, ng.CRAM_MD5])
+def test_no_wait_after_a_digest_without_its_salt(method: bytes) -> None:
+    """Which only a request of one's own can be."""
+    request = attrs.evolve(REQUEST, method=method)
+    assert ng.reply_headers(ng.Deny(b"no", wait=3), request) == ((b"Auth-Status", b"no"),)
+    assert "APOP and CRAM-MD5" in refused(ng.Wait(3), request)
 
 
 @pytest.mark.parametrize("wait", [-1, 301, 1.5, "3", None, True], ids=repr)
@@ -325,6 +377,36 @@ def test_a_challenge_for_others(request_: Any) -> None:
 def test_a_challenge_that_is_not_bytes() -> None:
     """It is said which field."""
     assert refused(ng.Deny(b"no", challenge="{}")) == "Deny.challenge has to be bytes"  # type: ignore[arg-type]
+
+
+class Sly(bytes):
+    """Says of itself what one wants to hear."""
+
+    def strip(self, _chars: object = None) -> "Sly":
+        return self
+
+    def __eq__(self, _other: object) -> bool:
+        return False
+
+    __hash__ = bytes.__hash__
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        ng.Deny(Sly(b"OK")),
+        ng.Deny(b"no", Sly(b"451")),
+        ng.Deny(b"no", challenge=Sly(b"{}")),
+        ng.Allow(Sly(b"::1"), 25),
+        ng.Allow(b"::1", 25, Sly(b"ann ")),
+        ng.Allow(b"::1", 25, None, Sly(b" x")),
+    ],
+    ids=repr,
+)
+def test_what_is_nearly_bytes(reply: ng.Reply) -> None:
+    """Is not trusted to be what it says."""
+    request = attrs.evolve(REQUEST, method=ng.XOAUTH2)
+    assert refused(reply, request).endswith(" has to be bytes")
 
 
 # --- Wait
@@ -383,6 +465,14 @@ def test_what_is_no_request(request_: Any) -> None:
 def test_what_can_not_be_reserved(reserve: Any) -> None:
     """Whole bytes."""
     assert "reserve has to be" in refused(NO, reserve=reserve)
+
+
+@pytest.mark.parametrize("attempts", [None, "20", 1.0], ids=repr)
+@pytest.mark.parametrize("reply", [NO, BACKEND], ids=repr)
+def test_attempts_that_are_no_number(attempts: Any, reply: ng.Reply) -> None:
+    """Told whether or not they matter."""
+    with pytest.raises(ng.LocalProtocolError, match="max_attempts has to be a number"):
+        ng.reply_headers(reply, REQUEST, max_attempts=attempts)
 
 
 @pytest.mark.parametrize("reserve", [0, 100])

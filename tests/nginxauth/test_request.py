@@ -93,7 +93,7 @@ def test_what_has_to_be_something(name: str) -> None:
 def test_what_may_be_missing() -> None:
     """Dovecot's Lua scripts count no attempts; IMAP and POP3 have no Client-Host."""
     request = parsed(fields_with(Auth_Login_Attempt=None, Client_Host=None, X_Auth_Key=None))
-    assert request.attempt == 1
+    assert request.attempt == 0
     assert request.client_host is None
     assert request.headers == ()
 
@@ -101,10 +101,21 @@ def test_what_may_be_missing() -> None:
 @pytest.mark.parametrize("name", [b"auth-user", b"AUTH-PASS", b"Client-IP", b"host"])
 def test_a_field_that_is_there_twice(name: bytes) -> None:
     """Who knows which of them a client has smuggled in."""
-    event = malformed([*FIELDS, (b"Host", b"a"), (name, b"other")])
-    assert event.protocol == b"smtp"
+    for fields in (
+        [*FIELDS, (b"Host", b"a"), (name, b"other")],
+        [(name, b"a"), (name, b"a"), (name, b"a"), *FIELDS],  # before the protocol is
+    ):
+        event = malformed(fields)
+        assert event.protocol == b"smtp"
+        assert event.reason == f"{name.decode().title()} is there twice"
     assert malformed([(name, b"a"), (name, b"a")]).protocol == b""
-    assert event.reason == f"{name.decode().title()} is there twice"
+
+
+def test_a_protocol_that_is_there_twice() -> None:
+    """Is none; of several fields the first is named."""
+    event = malformed([*FIELDS, (b"auth-protocol", b"imap"), (b"auth-user", b"eve")])
+    assert event.protocol == b""
+    assert event.reason == "Auth-Protocol is there twice"
 
 
 def test_other_fields_may_be_there_twice() -> None:
@@ -147,7 +158,8 @@ def test_letter_case() -> None:
 @pytest.mark.parametrize("method", [b"none", b"NONE"])
 def test_none_has_neither_login_nor_password(method: bytes) -> None:
     """Those of an earlier attempt are not his who sends mail now; not even looked at."""
-    request = parsed(fields_with(Auth_Method=method, Auth_User=b"u%0A", Auth_Pass=b"p%00"))
+    fields = {**ENVELOPE, "Auth_Method": method, "Auth_User": b"u%0A", "Auth_Pass": b"p%00"}
+    request = parsed(fields_with(**fields))
     assert (request.user, request.password) == (b"", b"")
 
 
@@ -227,6 +239,16 @@ def test_the_envelope() -> None:
     assert request.envelope == ng.Envelope(b"", b"MAIL FROM:<a@b> SIZE=10", b"rcpt to: <c@d>")
     for name in list(ENVELOPE)[1:]:
         assert "one is missing" in malformed(fields_with(**{**ENVELOPE, name: None})).reason
+    assert "one is missing" in malformed(fields_with(Auth_Method=b"none")).reason
+
+
+@pytest.mark.parametrize("method", [b"apop", b"CRAM-MD5"])
+@pytest.mark.parametrize("salt", [None, b"", b" "])
+def test_a_digest_without_a_salt(method: bytes, salt: bytes | None) -> None:
+    """Proves nothing, and nginx always has one."""
+    event = malformed(fields_with(Auth_Method=method, Auth_Salt=salt))
+    assert event.reason.startswith("Auth-Salt is missing or empty")
+    assert event.reply == ng.Deny(b"Temporary authentication failure", b"451 4.3.0")
 
 
 def test_tls() -> None:
@@ -259,6 +281,23 @@ def test_fields_that_are_not_bytes(field: Any) -> None:
     """What text a framework made of them is anybody's guess."""
     with pytest.raises(ng.LocalProtocolError, match="have to be bytes"):
         ng.parse_request([field])
+
+
+@pytest.mark.parametrize(
+    "headers", [None, 7, [(b"a",)], [(b"a", b"b", b"c")], [None], [7], [b"abc"]], ids=repr
+)
+def test_headers_that_are_no_pairs(headers: Any) -> None:
+    """Whoever made them."""
+    with pytest.raises(ng.LocalProtocolError, match="have to be pairs of bytes"):
+        ng.parse_request(headers)
+
+
+@pytest.mark.parametrize("environ", [{"HTTP_A": "\u20ac"}, {"HTTP_\u20ac": "a"}], ids=ascii)
+def test_an_environment_that_is_not_wsgi_s(environ: dict[str, object]) -> None:
+    """Somebody has decoded what was there; it is not shown."""
+    with pytest.raises(ng.LocalProtocolError, match="a header that is no latin-1") as caught:
+        ng.environ_headers(environ)
+    assert caught.value.__cause__ is None
 
 
 def test_the_names_that_are_nginx_own() -> None:

@@ -26,7 +26,7 @@ def drive(conn: ng.ServerConnection, chunks: list[bytes]) -> tuple[list[object],
                     assert conn.send(NO)
     except ng.RemoteProtocolError as error:
         assert conn.state is ng.State.FAILED
-        return events, error.hint or str(error)[:8]
+        return events, (error.hint, str(error))
     assert conn.state is ng.State.CLOSED
     return events, None
 
@@ -43,14 +43,16 @@ lines = st.one_of(
     ),
 )  # fmt: skip
 streams = st.tuples(
-    st.sampled_from([b"", b"GET /x HTTP/1.0\r\n", b"GET /x HTTP/1.1\r\nHost: a\r\n", HEAD]),
+    st.sampled_from(
+        [b"", b"POST /x", b"PROXY", b"GET /x HTTP/1.0\r\n", b"GET /x HTTP/1.1\r\nHost: a\r\n", HEAD]
+    ),
     st.lists(lines, max_size=14),
 ).map(lambda parts: parts[0] + b"".join(parts[1]))
 
 
 @given(streams, st.data())
 def test_any_bytes_in_any_chunking(stream: bytes, data: st.DataObject) -> None:
-    """The same events, or RemoteProtocolError with the same hint; nothing else is ever raised."""
+    """The same events, or the same RemoteProtocolError; nothing else is ever raised."""
     chunks = data.draw(pieces(stream))
     whole = drive(ng.ServerConnection(max_request=400), [stream] if stream else [])
     assert drive(ng.ServerConnection(max_request=400), chunks) == whole
@@ -153,6 +155,17 @@ def test_controls_are_refused_unless_allowed() -> None:
     conn = ng.ServerConnection(allow_controls=True)
     conn.receive_data(data)
     assert conn.next_event() == attrs.evolve(REQUEST, user=b"\n")
+
+
+@pytest.mark.parametrize("data", [None, "", "GET", 0, 5, [], [300], 10**12, True], ids=repr)
+def test_data_that_are_not_bytes(data: Any) -> None:
+    """Least of all an end of file."""
+    conn = ng.ServerConnection()
+    with pytest.raises(ng.LocalProtocolError, match="data has to be bytes, and not "):
+        conn.receive_data(data)
+    conn.receive_data(bytearray(WIRE[:9]))
+    conn.receive_data(memoryview(WIRE[9:]))
+    assert conn.next_event() == REQUEST
 
 
 def test_attempts() -> None:

@@ -1,3 +1,5 @@
+import hashlib
+import hmac
 from typing import Any
 
 import attrs
@@ -6,6 +8,8 @@ import pytest
 import nginxauth as ng
 
 from .strategies import REQUEST
+
+MALFORMED = ng.Malformed(b"", "broken", ng.Deny(b"no"))
 
 
 def asked(method: bytes, password: bytes, salt: bytes = b"") -> ng.AuthRequest:
@@ -31,6 +35,17 @@ def test_the_examples_of_the_rfcs(method: bytes, example: tuple[bytes, bytes, by
     assert not ng.verify(asked(method, digest, salt + b"x"), password)
     assert not ng.verify(asked(method, b"", salt), password)
     assert not ng.verify(asked(method, password, salt), password)
+
+
+@pytest.mark.parametrize("method", [ng.APOP, ng.CRAM_MD5])
+def test_a_digest_without_a_salt(method: bytes) -> None:
+    """It would be the same each time, for whoever has seen it once."""
+    password = b"tanstaaf"
+    digest = {
+        ng.APOP: hashlib.md5(password).hexdigest(),
+        ng.CRAM_MD5: hmac.new(password, b"", "md5").hexdigest(),
+    }[method]
+    assert not ng.verify(asked(method, digest.encode()), password)
 
 
 @pytest.mark.parametrize("method", [b"plain", b"login"])
@@ -78,6 +93,24 @@ def test_a_secret_that_could_never_arrive(secret: Any) -> None:
     """An empty one would be no secret at all."""
     with pytest.raises(ng.LocalProtocolError) as caught:
         ng.has_secret(REQUEST, b"X-Auth-Key", secret)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("request_", [MALFORMED, None, b"x"], ids=["malformed", "none", "bytes"])
+def test_what_is_no_request(request_: Any) -> None:
+    """A forgotten `isinstance` is told."""
+    with pytest.raises(ng.LocalProtocolError, match="is no AuthRequest"):
+        ng.verify(request_, b"x")
+    with pytest.raises(ng.LocalProtocolError, match="is no AuthRequest"):
+        ng.has_secret(request_, b"X-Auth-Key", b"s3cret")
+
+
+@pytest.mark.parametrize("change", [{"password": "s3cret"}, {"salt": "<1.2@x>"}], ids=repr)
+def test_a_request_of_one_s_own_that_is_not_bytes(change: dict[str, Any]) -> None:
+    """As with the password."""
+    request = attrs.evolve(asked(ng.APOP, b"x", b"<x>"), **change)
+    with pytest.raises(ng.LocalProtocolError, match="that is not bytes") as caught:
+        ng.verify(request, b"s3cret")
     assert "s3cret" not in str(caught.value)
 
 

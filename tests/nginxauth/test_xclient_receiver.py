@@ -1,5 +1,6 @@
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,11 +31,9 @@ def test_a_client_is_told() -> None:
     receiver = xc.Receiver(xc.EVERYTHING)
     assert receiver.offer == xc.EVERYTHING
     assert receiver.client == xc.XClient()
-    event = receive(receiver, LINE)
-    assert event == receiver.client
-    assert receiver.client == xc.XClient(
-        name=b"a.example", addr=b"192.0.2.1", login=b"ann", helo=b"a", proto=b"ESMTP"
-    )
+    told = xc.XClient(name=b"a.example", addr=b"192.0.2.1", login=b"ann", helo=b"a", proto=b"ESMTP")
+    assert receive(receiver, LINE) == told
+    assert receiver.client == attrs.evolve(told, reverse_name=b"a.example")
     assert receiver.offer == xc.Offer()
     assert reply(receiver, LINE).startswith(b"550 ")
     assert reply(receiver, b"XFORWARD SOURCE=LOCAL").startswith(b"550 ")
@@ -51,7 +50,7 @@ def test_an_address_that_is_not_known_is_one_too() -> None:
 def test_every_command_wipes_login_helo_and_proto() -> None:
     """And nothing else: as Postfix does it, and against its manual."""
     receiver = xc.Receiver(xc.EVERYTHING)
-    receive(receiver, b"XCLIENT HELO=a PROTO=ESMTP LOGIN=ann PORT=7 NAME=a.example DESTPORT=25")
+    receive(receiver, b"XCLIENT HELO=a PROTO=ESMTP LOGIN=ann PORT=7 DESTPORT=25")
     assert receiver.client.login == b"ann"
     receive(receiver, b"XCLIENT ADDR=192.0.2.1 NAME=[UNAVAILABLE]")
     assert receiver.client == xc.XClient(
@@ -69,11 +68,41 @@ def test_what_a_command_has_counts(clients: list[xc.XClient]) -> None:
             event = receive(receiver, line)
             if isinstance(event, xc.XClient):
                 told.append(event)
-    for field in ("name", "reverse_name", "addr", "port", "destaddr", "destport"):
+    for field in ("name", "addr", "port", "destaddr", "destport"):
         values = [getattr(one, field) for one in told if getattr(one, field) is not None]
         assert getattr(receiver.client, field) == (values[-1] if values else None)
     for field in ("login", "helo", "proto"):
         assert getattr(receiver.client, field) == getattr(told[-1], field)
+
+
+# Real Postfix is asked the same in tests/interop.
+REVERSE_NAMES: list[tuple[list[bytes], object]] = [
+    ([b"NAME=a.example"], b"a.example"),
+    ([b"NAME=[UNAVAILABLE]"], None),
+    ([b"REVERSE_NAME=b.example", b"NAME=a.example"], b"a.example"),
+    ([b"REVERSE_NAME=b.example", b"NAME=[UNAVAILABLE]"], b"b.example"),
+    ([b"REVERSE_NAME=b.example", b"NAME=[TEMPUNAVAIL] PORT=1"], b"b.example"),
+    ([b"REVERSE_NAME=b.example", b"PORT=1"], b"b.example"),
+    ([b"NAME=a.example", b"NAME=c.example"], b"c.example"),
+    ([b"NAME=a.example", b"REVERSE_NAME=[TEMPUNAVAIL]"], xc.TEMPUNAVAIL),
+    ([b"NAME=a.example REVERSE_NAME=b.example"], b"b.example"),
+    ([b"NAME=a.example REVERSE_NAME=[UNAVAILABLE]"], xc.UNAVAILABLE),
+]
+
+
+@pytest.mark.parametrize(("commands", "expected"), REVERSE_NAMES)
+def test_the_reverse_name(commands: list[bytes], expected: object) -> None:
+    """A name that was found there and back is it, whatever was told before."""
+    receiver = xc.Receiver(xc.EVERYTHING)
+    for command in commands:
+        receive(receiver, b"XCLIENT " + command)
+    assert receiver.client.reverse_name == expected
+
+
+def test_the_order_within_a_command_means_nothing() -> None:
+    """To Postfix it does, which the manual says."""
+    event = receive(xc.Receiver(xc.EVERYTHING), b"XCLIENT REVERSE_NAME=b.example NAME=a.example")
+    assert event == xc.XClient(name=b"a.example", reverse_name=b"b.example")
 
 
 def test_what_is_not_offered_is_refused() -> None:

@@ -92,7 +92,23 @@ def test_a_server_that_takes_no_client_is_told_none() -> None:
     plan = xc.plan(FORWARD, xc.Offer(xc.POSTFIX.offer.xclient))
     assert plan.commands == ()
     assert [one.attribute for one in plan.omitted] == [b"NAME", b"ADDR", b"IDENT", b"SOURCE"]
-    assert xc.plan(xc.XClient(helo=b"x"), xc.Offer((b"ADDR",))).commands == ()
+
+
+def test_nothing_of_a_client_can_be_told() -> None:
+    """Whoever goes on then is still the proxy. Of what is only for the log, that is no matter."""
+    offer = xc.Offer((b"NAME", b"ADDR"), (b"NAME",))
+    with pytest.raises(xc.LocalProtocolError, match="nothing of it can be told: the server does"):
+        xc.plan(xc.XClient(login=b"ann"), offer)
+    plan = xc.plan(xc.XForward(ident=b"x"), offer)
+    assert plan.commands == ()
+    assert not plan.resets
+
+
+@pytest.mark.parametrize("offer", [None, b"250 XCLIENT NAME", (b"NAME",)], ids=repr)
+def test_what_is_no_offer(offer: Any) -> None:
+    """Such as the reply that has it."""
+    with pytest.raises(xc.LocalProtocolError, match="is no Offer; parse_ehlo makes one"):
+        xc.plan(xc.XForward(ident=b"x"), offer)
 
 
 @pytest.mark.parametrize("command", [xc.XClient(), xc.XForward(), None, "XCLIENT", xc.Offer()])

@@ -160,6 +160,10 @@ def test_an_address_is_sent_as_all_servers_take_it(value: bytes, text: bytes) ->
     assert X[b"ADDR"].encode(value) == text
 
 
+class Sly(bytes):
+    """May say of itself what one wants to hear."""
+
+
 @pytest.mark.parametrize(
     ("attribute", "value", "complaint"),
     [
@@ -185,6 +189,7 @@ def test_an_address_is_sent_as_all_servers_take_it(value: bytes, text: bytes) ->
         (X[b"LOGIN"], b"", "can't be empty"),
         (X[b"LOGIN"], b"[Unavailable]", "read as the special value"),
         (X[b"LOGIN"], "ann", "a value of type str"),
+        (X[b"LOGIN"], Sly(b"ann"), "a value of type Sly"),
         (X[b"HELO"], b"[tempunavail]", "read as the special value"),
         (X[b"HELO"], b"a\r\nMAIL", "NUL, CR or LF"),
         (X[b"HELO"], b" " * 86, "258 bytes when encoded, over 255"),

@@ -80,6 +80,12 @@ def test_what_is_no_name_is_not_offered(name: Any) -> None:
             xc.ehlo_lines(offer)
 
 
+def test_what_is_no_offer() -> None:
+    """Such as a reply."""
+    with pytest.raises(xc.LocalProtocolError, match="bytes is no Offer"):
+        xc.ehlo_lines(b"250 XCLIENT NAME")  # type: ignore[arg-type]
+
+
 # --- commands ------------------------------------------------------------------------------
 
 

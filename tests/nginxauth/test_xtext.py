@@ -1,7 +1,10 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nginxauth._errors import LocalProtocolError
 from nginxauth._xtext import Xtext, decode_xtext, encode_xtext
 
 
@@ -49,3 +52,13 @@ def test_sloppy_text(text: bytes, strict: bytes | None, postfix: bytes) -> None:
     assert decode_xtext(text) == strict
     assert decode_xtext(text, Xtext.POSTFIX) == postfix
     assert decode_xtext(text, Xtext.RAW) == text
+
+
+@pytest.mark.parametrize("text", ["a", None, bytearray(b"a")], ids=repr)
+@pytest.mark.parametrize("how", Xtext)
+def test_what_is_not_bytes(text: Any, how: Xtext) -> None:
+    """Is not taken as it is, either."""
+    with pytest.raises(LocalProtocolError, match="has to be bytes"):
+        encode_xtext(text)
+    with pytest.raises(LocalProtocolError, match="has to be bytes"):
+        decode_xtext(text, how)

@@ -95,3 +95,13 @@ def test_no_byte_is_looked_at_twice() -> None:
         buffer.feed(piece)
     buffer.feed(b"\n")
     assert buffer.next() == b"twoxy"
+
+
+def test_no_byte_is_copied_for_each_piece() -> None:
+    """A line that comes in many pieces is put together in one place."""
+    buffer = LineBuffer(1000)
+    buffer.feed(b"o")
+    buffer.feed(b"n")
+    together = buffer._data
+    buffer.feed(b"e")
+    assert buffer._data is together

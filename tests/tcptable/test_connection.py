@@ -273,6 +273,15 @@ def test_the_server_closes(asked: bool) -> None:
         conn.send(tt.Get(b"b"))
 
 
+def test_nothing_is_asked_of_one_who_has_closed() -> None:
+    """Though nobody has been told of it yet: it is told afterwards, as if nothing had happened."""
+    conn = tt.ClientConnection()
+    conn.receive_data(b"")
+    with pytest.raises(tt.LocalProtocolError, match="server has closed"):
+        conn.send(tt.Get(b"b"))
+    assert conn.next_event() == tt.ConnectionClosed()
+
+
 def test_a_reply_without_its_end() -> None:
     """It may have been longer."""
     conn = client_asked()
@@ -289,3 +298,24 @@ def test_a_broken_reply_ends_the_connection() -> None:
     with pytest.raises(tt.RemoteProtocolError, match="not of the form '200 text'"):
         conn.next_event()
     assert conn.state is tt.State.FAILED
+
+
+@pytest.mark.parametrize("make", [tt.ServerConnection, tt.ClientConnection])
+@pytest.mark.parametrize("data", [None, "", "text", 0, []], ids=repr)
+def test_what_is_not_bytes(make: Callable[[], Any], data: Any) -> None:
+    """Is no end of file either, and changes nothing."""
+    conn = make()
+    with pytest.raises(tt.LocalProtocolError, match="has to be bytes, and not"):
+        conn.receive_data(data)
+    conn.receive_data(b"")
+    assert tt.ConnectionClosed() in (conn.next_event(), conn.next_event())
+
+
+def test_events_of_a_client_end_with_the_reply() -> None:
+    """What is behind it was not asked for, and that is told to the next who asks."""
+    conn = tt.ClientConnection()
+    conn.send(tt.Get(b"a"))
+    conn.receive_data(b"200 x\n200 y\n")
+    assert list(conn.events()) == [tt.Found(b"x")]
+    with pytest.raises(tt.RemoteProtocolError, match="not asked for"):
+        conn.send(tt.Get(b"b"))

@@ -1,3 +1,4 @@
+import io
 import runpy
 import socket
 import sys
@@ -96,13 +97,24 @@ def test_an_answer_that_does_not_come(capsys: pytest.CaptureFixture[str]) -> Non
     assert "timed out" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("address", ["localhost", ":25", "a:b", "a:99999"])
+@pytest.mark.parametrize(
+    "address", ["localhost", ":25", "[]:25", "a:b", "a:99999", "a..b:1", f"{'x' * 64}:1"]
+)
 def test_a_wrong_address(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Said, with the status of a wrong command line."""
     with pytest.raises(SystemExit) as caught:
         main(["get", address, "a"])
     assert caught.value.code == 2
     assert f"'{address}' is not HOST:PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "1e300", "soon"])
+def test_a_wrong_timeout(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Likewise."""
+    with pytest.raises(SystemExit) as caught:
+        main(["get", f"--timeout={seconds}", "127.0.0.1:1", "a"])
+    assert caught.value.code == 2
+    assert f"'{seconds}' is no number of seconds" in capsys.readouterr().err
 
 
 def test_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +125,12 @@ def test_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SystemExit) as caught:
             runpy.run_module("tcptable", run_name="__main__")
     assert caught.value.code == 1
+
+
+def test_a_standard_output_of_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has no sign for is escaped, and the status is that of the answer."""
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "ascii"))
+    with server(lambda _: b"200 gr%C3%BCn\n") as (address, _):
+        assert main(["get", address, "k"]) == 0
+    assert said.getvalue() == b"k: found: gr\\xfcn\n"

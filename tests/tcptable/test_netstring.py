@@ -70,7 +70,10 @@ def test_what_is_none_is_refused(stream: bytes, complaint: str, by_byte: bool) -
     assert by_byte or complaint in str(caught.value)
 
 
-@pytest.mark.parametrize(("stream", "payload"), [(b"04:abcd,", b"abcd"), (b":,", b"")])
+@pytest.mark.parametrize(
+    ("stream", "payload"),
+    [(b"04:abcd,", b"abcd"), (b":,", b""), (b"0" * 19 + b"4:abcd,", b"abcd")],
+)
 def test_a_lenient_reader_takes_what_postfix_takes(stream: bytes, payload: bytes) -> None:
     """Leading zeros, and no digits at all; but not any number of them."""
     buffer = NetstringBuffer(100, lenient=True)
@@ -87,7 +90,10 @@ def test_the_longest_payload() -> None:
     buffer.feed(encode_netstring(b"x" * 100) + b"10")
     assert buffer.next() == b"x" * 100
     assert buffer.next() is None
-    buffer.feed(b"1:")
+    buffer.feed(b"0")
+    assert buffer.next() is None  # as many digits as there may be, and still no colon
+    buffer.feed(b":" + b"y" * 100 + b",101:")
+    assert buffer.next() == b"y" * 100
     with pytest.raises(tt.RemoteProtocolError, match="longer than 100"):
         buffer.next()
 

@@ -93,9 +93,10 @@ def test_requests_that_can_not_be_understood() -> None:
     """They are answered, and the next one is read."""
     conn = socketmap.ServerConnection(max_request=10)
     conn.receive_data(b"1:m,2: k,4:m a\0,3:m a,11:")
-    for _ in range(3):
+    form, nul = "not of the form 'map key'", "a request with NUL"
+    for data, reason in ((b"m", form), (b" k", form), (b"m a\0", nul)):
         event = conn.next_event()
-        assert isinstance(event, tt.Malformed)
+        assert event == tt.Malformed(data, reason, tt.TempError(reason.encode()))
         conn.send(event.reply)
     assert conn.next_event() == tt.Get(b"a", b"m")
     conn.send(tt.NotFound())
@@ -103,6 +104,21 @@ def test_requests_that_can_not_be_understood() -> None:
         conn.next_event()
     assert caught.value.hint is not None
     assert conn.send(caught.value.hint) == b"23:TEMP this can't be read,"
+
+
+@pytest.mark.parametrize("make", [socketmap.ServerConnection, socketmap.ClientConnection])
+def test_nobody_is_lenient_unless_told(make: Any) -> None:
+    """A length with a leading zero is no netstring."""
+    for lenient in (False, True):
+        conn = make(lenient=True) if lenient else make()
+        if make is socketmap.ClientConnection:
+            conn.send(tt.Get(b"a", b"m"))
+        conn.receive_data(b"04:OK v,")
+        if lenient:
+            assert conn.next_event() is not None
+        else:
+            with pytest.raises(tt.RemoteProtocolError, match="leading zeros"):
+                conn.next_event()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +131,34 @@ def test_a_broken_reply(payload: bytes, complaint: str) -> None:
     conn.receive_data(encode_netstring(payload))
     with pytest.raises(tt.RemoteProtocolError, match=complaint):
         conn.next_event()
+
+
+@pytest.mark.parametrize(
+    ("payload", "event"),
+    [
+        (b"OK v", tt.Found(b"v")),
+        (b"OK  v", tt.Found(b" v")),
+        (b"OK ", tt.Found(b"")),
+        (b"OK", tt.NotFound()),
+        (b"NOTFOUND", tt.NotFound()),
+        (b"TEMP", tt.TempError()),
+    ],
+)
+def test_replies_as_postfix_takes_them(payload: bytes, event: tt.Reply) -> None:
+    """Without the blank there is no value, so nothing was found; an empty one is a broken map."""
+    conn = socketmap.ClientConnection()
+    conn.send(tt.Get(b"a", b"m"))
+    conn.receive_data(encode_netstring(payload))
+    assert conn.next_event() == event
+
+
+def test_what_a_reply_is_on_the_wire() -> None:
+    """Before any connection asks for it: the same bytes, and the same refusals."""
+    assert socketmap.encode_reply(tt.Found(b"x" * 99_997)).startswith(b"100000:OK x")
+    with pytest.raises(tt.LocalProtocolError, match="100001 bytes"):
+        socketmap.encode_reply(tt.Found(b"x" * 99_998))
+    with pytest.raises(tt.LocalProtocolError, match="empty"):
+        socketmap.encode_reply(tt.Found(b""))
 
 
 def test_lenient_as_postfix() -> None:

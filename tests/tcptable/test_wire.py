@@ -146,6 +146,7 @@ def test_what_is_wrong_with_a_request(line: bytes, reason: str) -> None:
     """In the event, and in the reply that it proposes: a temporary one, for it is our fault."""
     event = decode_request(line)
     assert isinstance(event, tt.Malformed)
+    assert event.data == line
     assert reason in event.reason
     assert event.reply == tt.TempError(event.reason.encode())
 

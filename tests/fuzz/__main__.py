@@ -1,0 +1,114 @@
+"""Coverage-guided fuzzing of every decoder: ``python -m tests.fuzz [--seconds N] [TARGET...]``.
+
+Each target is run for so many seconds. One that raises, or takes too long over an input, is shown
+with that input, which is left in build/fuzz; run again with ``--input FILE`` to see it alone.
+``--keep`` puts what reaches further than the seeds into the committed corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .targets import CORPUS, TARGETS, seeds
+
+BUILD = Path("build/fuzz")
+MAX_INPUT = 4096
+# Python reads each byte three times over, under instrumentation: this is far off all the same.
+SLOW_INPUT = 10  # seconds
+MEMORY = 1024  # MiB
+KEPT = 120  # inputs of a target; of the smallest
+
+
+def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
+    """Whether a target went well."""
+    with tempfile.TemporaryDirectory() as directory:
+        corpus = Path(directory) / "corpus"
+        _write(corpus, seeds(name))
+        artifacts = BUILD / name
+        artifacts.mkdir(parents=True, exist_ok=True)
+        output = _run(
+            name,
+            f"-max_total_time={seconds}",
+            f"-max_len={MAX_INPUT}",
+            f"-timeout={SLOW_INPUT}",
+            f"-rss_limit_mb={MEMORY}",
+            f"-artifact_prefix={artifacts}/",
+            "-print_final_stats=1",
+            str(corpus),
+        )
+        runs = re.search(r"stat::number_of_executed_units: *(\d+)", output)
+        seen = re.findall(r" cov: (\d+) ft: (\d+) corp: (\d+)", output)
+        good = "DONE" in output or "Done " in output
+        count = runs[1] if runs else "?"
+        cov, features, kept = seen[-1] if seen else ("?", "?", "?")
+        print(
+            f"{name:18} {count:>9} runs, coverage {cov}, features {features}, corpus {kept}: "
+            f"{'no finding' if good else 'FAILED'}",
+            flush=True,
+        )
+        if not good:
+            print(output[-6000:])
+        elif keep:
+            _keep(name, corpus)
+        return good
+
+
+def _run(name: str, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz._one", name, *options],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.stdout.decode(errors="replace")
+
+
+def _write(directory: Path, inputs: list[bytes]) -> None:
+    directory.mkdir()
+    for number, data in enumerate(inputs):
+        (directory / f"seed-{number}").write_bytes(data)
+
+
+def _keep(name: str, corpus: Path) -> None:
+    """The smallest set of inputs that reaches as far, but for those that are seeds anyway."""
+    merged = corpus.parent / "merged"
+    merged.mkdir()
+    vectors = corpus.parent / "vectors"
+    _write(vectors, seeds(name))
+    _run(name, "-merge=1", f"-timeout={SLOW_INPUT}", str(merged), str(corpus))
+    known = set(seeds(name)) - _committed(name)
+    inputs = [file.read_bytes() for file in merged.iterdir()]
+    found = sorted(set(inputs) - known, key=lambda data: (len(data), data))[:KEPT]
+    CORPUS.mkdir(exist_ok=True)
+    lines = "".join(f"{data.hex()}\n" for data in found)
+    (CORPUS / f"{name}.txt").write_text(lines, encoding="ascii")
+
+
+def _committed(name: str) -> set[bytes]:
+    file = CORPUS / f"{name}.txt"
+    return set(map(bytes.fromhex, file.read_text().split())) if file.exists() else set()
+
+
+def main() -> int:
+    """How many targets have failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=10, help="for each target (10)")
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--input", type=Path, help="run the one target with this file, and no more")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    options = parser.parse_args()
+    names = options.targets or list(TARGETS)
+    if options.input is not None:
+        for name in names:
+            TARGETS[name].run(options.input.read_bytes())
+        return 0
+    return sum(not fuzz(name, options.seconds, keep=options.keep) for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The targets by name, with their formats and what they begin with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from . import dovecot, milter, mutate, nginx, tables
+from .source import SEGMENT, put_together
+
+VECTORS: Final = Path(__file__).parent.parent / "vectors"
+CORPUS: Final = Path(__file__).parent / "corpus"
+PACKAGES: Final = ("dovecotauth", "milterproto", "nginxauth", "tcptable")
+
+
+@attrs.frozen
+class Target:
+    """What is run with an input; it raises if something is wrong."""
+
+    run: Callable[[bytes], None]
+    split: Callable[[bytes], list[bytes]]
+    inside: Callable[..., bytes]
+    streams: Callable[[], Iterable[bytes]]
+
+    def format(self) -> mutate.Format:
+        """For the mutator: each message of the vectors is a word."""
+        words = {unit for stream in self.streams() for unit in self.split(stream)}
+        return mutate.Format(self.split, self.inside, sorted(words))
+
+
+def seeds(name: str) -> list[bytes]:
+    """What fuzzing begins with: the vectors, and what has been found to reach further."""
+    found = [put_together(b"", stream) for stream in TARGETS[name].streams()]
+    file = CORPUS / f"{name}.txt"
+    if file.exists():
+        found += [bytes.fromhex(line) for line in file.read_text().split()]
+    return list(dict.fromkeys(found))
+
+
+def _vectors(name: str) -> list[dict[str, Any]]:
+    loaded = json.loads((VECTORS / name).read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = loaded["vectors"]
+    return found
+
+
+def _milter(direction: str) -> Iterator[bytes]:
+    for vector in _vectors("milter.json"):
+        if vector["direction"] == direction:
+            yield bytes.fromhex(vector["hex"])
+    for file in sorted((VECTORS / "postfix").glob("*.json")):
+        frames = json.loads(file.read_text(encoding="utf-8"))["frames"]
+        said = [bytes.fromhex(data) for way, data in frames if way == direction]
+        yield (b"" if direction == ">" else SEGMENT).join(said)
+
+
+def _table(protocol: str, direction: str) -> Iterator[bytes]:
+    for vector in _vectors("tcptable.json"):
+        if (vector["protocol"], vector["direction"]) == (protocol, direction):
+            yield vector["bytes"].encode("latin-1")
+
+
+def _dovecot(file: str, side: str, greeting: bytes) -> Iterator[bytes]:
+    for vector in _vectors(file):
+        said = [step["bytes"] for step in vector["steps"] if step["from"] == side]
+        data = SEGMENT.join(text.encode("latin-1") for text in said)
+        yield greeting + data if vector["greeted"] else data
+
+
+def _nginx(kind: str) -> Iterator[bytes]:
+    for vector in _vectors("nginxauth.json"):
+        if vector["kind"] == kind:
+            yield vector["bytes"].encode("latin-1")
+
+
+def _xclient() -> Iterator[bytes]:
+    for vector in _vectors("xclient.json"):
+        lines = [vector.get("line") or vector.get("text") or ""]
+        lines += [step["line"] for step in vector.get("steps", ())]
+        lines += vector.get("commands") or ()
+        yield "\n".join(lines).encode("latin-1")
+
+
+def _nothing() -> Iterator[bytes]:
+    yield bytes(64)
+    yield bytes(range(64))
+
+
+_GREET: Final = b"VERSION\t1\t4\nCPID\t1\n"
+_GREETED: Final = (
+    b"VERSION\t1\t4\nMECH\tPLAIN\nMECH\tSCRAM-SHA-256\nSPID\t1\nCUID\t1\nCOOKIE\t" + b"0" * 32
+) + b"\nDONE\n<|>"
+
+_FRAMES: Final = (mutate.split_frames, mutate.in_frame)
+_LINES: Final = (mutate.split_lines, mutate.in_line)
+_NETSTRINGS: Final = (mutate.split_netstrings, mutate.in_netstring)
+
+TARGETS: Final[dict[str, Target]] = {
+    "milter_filter": Target(milter.filter_role, *_FRAMES, lambda: _milter(">")),
+    "milter_mta": Target(milter.mta_role, *_FRAMES, lambda: _milter("<")),
+    "milter_pair": Target(milter.pair, *_FRAMES, _nothing),
+    "milter_message": Target(milter.messages, *_FRAMES, lambda: _milter(">")),
+    "table_server": Target(tables.server, *_LINES, lambda: _table("tcp_table", ">")),
+    "table_client": Target(tables.client, *_LINES, lambda: _table("tcp_table", "<")),
+    "socketmap_server": Target(
+        tables.socketmap_server, *_NETSTRINGS, lambda: _table("socketmap", ">")
+    ),
+    "socketmap_client": Target(
+        tables.socketmap_client, *_NETSTRINGS, lambda: _table("socketmap", "<")
+    ),
+    "dovecot_server": Target(
+        dovecot.server, *_LINES, lambda: _dovecot("dovecotauth.json", "client", _GREET)
+    ),
+    "dovecot_client": Target(
+        dovecot.client, *_LINES, lambda: _dovecot("dovecotauth.json", "server", _GREETED)
+    ),
+    "dovecot_pair": Target(dovecot.pair, *_LINES, _nothing),
+    "master_server": Target(
+        dovecot.master_server,
+        *_LINES,
+        lambda: _dovecot("dovecotauth_master.json", "client", b"VERSION\t1\t1\n"),
+    ),
+    "master_client": Target(
+        dovecot.master_client,
+        *_LINES,
+        lambda: _dovecot("dovecotauth_master.json", "server", b"VERSION\t1\t1\nSPID\t1\n<|>"),
+    ),
+    "master_pair": Target(dovecot.master_pair, *_LINES, _nothing),
+    "nginx_server": Target(nginx.server, *_LINES, lambda: _nginx("request")),
+    "nginx_client": Target(nginx.client, *_LINES, lambda: _nginx("reply")),
+    "xclient": Target(nginx.xclient, *_LINES, _xclient),
+}

@@ -1,0 +1,497 @@
+"""The tools, over real sockets, with real files."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import json
+import os
+import runpy
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import milterproto as mp
+from milterproto import __main__ as tools
+from milterproto._shell.checks import CHECKS
+from milterproto.message import Message
+
+from .peers import Answer, Polite, Scripted, frame
+
+MAIL = b"From: a@example.org\nSubject: hi\n\nbody\n"
+PATIENCE = 20
+LOG = "; the filter's own log may say why"
+
+
+@contextlib.contextmanager
+def filter_at(path: Path | None, connect: Callable[[], Any]) -> Iterator[str]:
+    """A filter that serves connections one after the other; the address it has."""
+    if path is None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    else:
+        listener = socket.create_server(str(path), family=socket.AF_UNIX)
+        address = f"unix:{path}"
+
+    def talk(sock: socket.socket) -> None:
+        peer = connect()
+        with sock, contextlib.suppress(OSError):
+            while data := sock.recv(1 << 16):
+                with contextlib.suppress(BrokenPipeError):
+                    peer.sendall(data)
+                try:
+                    while answer := peer.recv(1 << 16):
+                        sock.sendall(answer)
+                except TimeoutError:
+                    continue
+                return
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield address
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(PATIENCE)
+
+
+def judge(message: Message) -> mp.Verdict | None:
+    message.headers.set("Subject", b"new")
+    return mp.Reject() if b"bad" in message.body else None
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> str:
+    path = tmp_path / "mail.eml"
+    path.write_bytes(MAIL)
+    return str(path)
+
+
+# --- send ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_send(unix: bool, mail: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was said, a diff and a verdict."""
+    path = tmp_path / "filter" if unix else None
+    with filter_at(path, lambda: Polite(judge)) as address:
+        assert tools.main(["send", "--to", address, mail, "--habits", "sendmail"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("Negotiate version 6; actions all; steps all")
+    assert "-Subject: hi" in out
+    assert "+Subject: new" in out
+    assert out[-1] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "last"),
+    [
+        ({mp.RcptTo: frame(b"r")}, 1, "refused at RcptTo: Reject"),
+        ({mp.EndOfMessage: frame(b"d")}, 1, "refused at EndOfMessage: Discard"),
+        ({mp.MailFrom: frame(b"t")}, 3, "temporary at MailFrom: TempFail"),
+    ],
+)
+def test_the_status_says_what_became_of_it(
+    answers: dict[type, Answer],
+    status: int,
+    last: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the message from standard input, in words and in JSON."""
+    for options in ([], ["--json"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(MAIL)))
+        with filter_at(None, lambda: Scripted(answers)) as address:
+            assert tools.main(["send", "--to", address, "-", *options]) == status
+        out = capsys.readouterr().out
+        found = json.loads(out)["summary"] if options else out.splitlines()[-1]
+        assert found == last
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ({mp.Helo: b""}, "after Helo: no answer in 0.2 seconds; --timeout gives it more"),
+        (
+            {mp.Helo: None},
+            f"after Helo: the filter has closed the connection, and owes a reply{LOG}",
+        ),
+        ({mp.Negotiate: frame(b"\x01")}, f"after Negotiate: unknown code byte 0x01{LOG}"),
+    ],
+)
+def test_sessions_that_break(
+    answers: dict[type, Answer], why: str, mail: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was said until then is shown all the same."""
+    for options in ([], ["--json"]):
+        with filter_at(None, lambda: Scripted(answers)) as address:
+            line = ["send", "--to", address, mail, "--timeout", "0.2", *options]
+            assert tools.main(line) == 4
+        out, err = capsys.readouterr()
+        assert err == f"milterproto: {why}\n"
+        if options:
+            found = json.loads(out)
+            assert found["status"] == "broken"
+            assert found["summary"] == why.partition(": ")[2]
+            assert found["session"][0]["event"] == "Negotiate"
+        else:
+            assert out.startswith("Negotiate")
+
+
+def test_odd_ends(mail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a session in which all went well."""
+    answers: dict[type, Answer] = {mp.Abort: frame(b"c")}
+    with filter_at(None, lambda: Scripted(answers)) as address:
+        assert tools.main(["send", "--to", address, mail]) == 0
+    assert "\n(the filter sends 5 bytes more than it was asked for" in capsys.readouterr().out
+
+
+def test_a_reset_is_an_end(
+    mail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Like another."""
+
+    class Resetting(Scripted):
+        def shutdown(self, _how: int, /) -> None:
+            self.resets = True
+
+        def recv(self, size: int, /) -> bytes:
+            if hasattr(self, "resets"):
+                raise ConnectionResetError("reset")
+            return super().recv(size)
+
+    monkeypatch.setattr(tools, "_open", lambda *_: Resetting())
+    assert tools.main(["send", "--to", "/x", mail]) == 0
+    assert capsys.readouterr().out.endswith("accepted\n")
+
+
+def test_a_message_that_can_not_be_sent(capsys: pytest.CaptureFixture[str], mail: str) -> None:
+    """An error of whoever typed it."""
+    with filter_at(None, Scripted) as address:
+        assert tools.main(["send", "--to", address, mail, "--from", "a\rb"]) == 4
+    assert "control characters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "/no/such", "inet:x" * 20 + ".test:1"])
+def test_nobody_there(address: str, mail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said what to look at."""
+    for line in (["send", "--to", address, mail], ["check", address]):
+        assert tools.main(line) == 4
+        assert "Is the filter running, and is that the socket it listens on?" in (
+            capsys.readouterr().err
+        )
+
+
+def test_no_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """No such file."""
+    assert tools.main(["send", "--to", "/x", "/no/such/file"]) == 4
+    assert "/no/such/file" in capsys.readouterr().err
+
+
+def test_without_rich(
+    mail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain text, and the same."""
+
+    def texts() -> str:
+        with filter_at(None, lambda: Polite(judge)) as address:
+            assert tools.main(["send", "--to", address, mail]) == 0
+        return capsys.readouterr().out
+
+    with_rich = texts()
+    imported = builtins.__import__
+
+    def missing(name: str, *rest: Any, **more: Any) -> Any:
+        if name.startswith("rich"):
+            raise ModuleNotFoundError(name)
+        return imported(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    without = texts()
+    assert [line.rstrip() for line in without.splitlines()] == [
+        line.rstrip() for line in with_rich.splitlines()
+    ]
+
+
+def test_colours(
+    mail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, or if they are asked for."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with filter_at(None, lambda: Polite(judge)) as address:
+        assert tools.main(["send", "--to", address, mail]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b[1;31m-Subject: hi\x1b[0m" in out
+    assert "\x1b[32m+Subject: new\x1b[0m" in out
+
+
+# --- record, replay, show --------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def recording(target: str, file: Path, *options: str) -> Iterator[str]:
+    """The recorder as a process; where it listens. It ends by a signal, and with status 0."""
+    front = file.with_suffix(".sock")
+    line = [sys.executable, "-m", "milterproto", "record", f"unix:{front}", target, str(file)]
+    with subprocess.Popen([*line, *options], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert process.stderr.readline().endswith("Ctrl-C ends it\n")
+            yield f"unix:{front}"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE)
+    assert process.returncode == 0
+
+
+def record(tmp_path: Path, mail: str, *options: str) -> Path:
+    file = tmp_path / "session.jsonl"
+    with (
+        filter_at(None, lambda: Polite(judge)) as address,
+        recording(address, file, *options) as to,
+    ):
+        assert tools.main(["send", "--to", to, mail]) == 0
+    return file
+
+
+def test_record_and_replay(tmp_path: Path, mail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same filter says the same; another does not."""
+    file = record(tmp_path, mail)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    capsys.readouterr()
+    with filter_at(None, lambda: Polite(judge)) as address:
+        assert tools.main(["replay", str(file), address]) == 0
+        assert capsys.readouterr().out == "the same\n"
+        assert tools.main(["replay", str(file), address, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == []
+    with filter_at(None, lambda: Polite(lambda _message: None)) as address:
+        assert tools.main(["replay", str(file), address, "--ignore", "X-Other"]) == 1
+        assert "- ChangeHeader 1 Subject new" in capsys.readouterr().out.replace("  ", " ")
+        assert tools.main(["replay", str(file), address, "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)[0]["why"] == ""
+    assert tools.main(["replay", str(file), "/no/such"]) == 4
+    assert "Is the filter running" in capsys.readouterr().err
+
+
+def test_the_end_of_the_recorder_does_not_wait(tmp_path: Path) -> None:
+    """For connections that are open: Postfix keeps some for minutes. They are cut."""
+    file = tmp_path / "session.jsonl"
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(filter_at(None, Scripted))
+        with recording(address, file) as to:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.settimeout(PATIENCE)
+            sock.connect(to.removeprefix("unix:"))
+            sock.sendall(mp.MTAConnection().send(mp.offer()))
+            assert sock.recv(1 << 16)
+        assert sock.recv(1 << 16) == b""
+    assert len(file.read_text().splitlines()) == 3
+
+
+def test_show(tmp_path: Path, mail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As lines, as JSON, as a picture; with contents, or without."""
+    file = str(record(tmp_path, mail))
+    capsys.readouterr()
+    for options, has in (([], "Continue"), (["--json"], '"event"'), (["--svg"], "<svg ")):
+        assert tools.main(["show", file, *options]) == 0
+        out = capsys.readouterr().out
+        assert has in out
+        assert "body" in out
+        assert tools.main(["show", file, *options, "--mask"]) == 0
+        out = capsys.readouterr().out
+        assert has in out
+        assert "body" not in out
+
+
+def test_mask_while_recording(tmp_path: Path, mail: str) -> None:
+    """What is masked never gets to the disk."""
+    text = record(tmp_path, mail, "--mask").read_text()
+    assert "Subject" in text
+    assert "body" not in text
+
+
+def test_what_is_no_transcript(mail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said what makes one."""
+    for line in (["show", mail], ["replay", mail, "/x"]):
+        assert tools.main(line) == 4
+        assert "milterproto record" in capsys.readouterr().err
+
+
+def test_a_file_that_is_there(mail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not written over."""
+    assert tools.main(["record", "/x", "/y", mail]) == 4
+    assert "is there already: remove it, or name another" in capsys.readouterr().err
+    assert Path(mail).read_bytes() == MAIL
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_socket_that_is_taken(
+    unix: bool, tmp_path: Path, mail: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is left alone, and no file is left behind, in the way of the next try."""
+    file = tmp_path / "session.jsonl"
+    with filter_at(tmp_path / "filter" if unix else None, Scripted) as address:
+        assert tools.main(["record", address, "/y", str(file)]) == 4
+        assert "can't listen at" in capsys.readouterr().err
+        assert tools.main(["send", "--to", address, mail]) == 0
+    assert not file.exists()
+
+
+def test_what_a_dead_program_left_behind(tmp_path: Path, mail: str) -> None:
+    """A socket that nobody listens on is replaced; a file of another kind is not."""
+    front = tmp_path / "session.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(front))
+    assert front.exists()
+    assert record(tmp_path, mail).exists()
+    assert tools.main(["record", f"unix:{mail}", "/y", str(tmp_path / "other")]) == 4
+    assert Path(mail).read_bytes() == MAIL
+
+
+@pytest.mark.parametrize("unix", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+def test_the_recorder_in_this_process(
+    there: bool, unix: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a filter and without: then it closes the MTA's connection, and says why."""
+    file, path = tmp_path / "session.jsonl", str(tmp_path / "front")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    front = path if unix else f"127.0.0.1:{port}"
+    got: list[bytes] = []
+
+    def talk() -> None:
+        with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(path if unix else ("127.0.0.1", port))
+            with contextlib.suppress(OSError):
+                sock.sendall(mp.MTAConnection().send(mp.offer()))
+                got.append(sock.recv(1 << 16))
+
+    def mta() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ConnectionRefusedError, FileNotFoundError):
+                talk()
+                break
+        if not ended.is_set():  # or pytest would get it
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    ended = threading.Event()
+    thread = threading.Thread(target=mta)
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(filter_at(None, Scripted)) if there else str(tmp_path / "no")
+        thread.start()
+        status = tools.main(["record", front, target, str(file)])
+        ended.set()
+        thread.join(PATIENCE)
+        assert status == 0
+    err = capsys.readouterr().err
+    assert ("Is the filter running?" in err) is not there
+    assert bool(got and got[0]) is there
+    assert (len(file.read_text().splitlines()) > 1) is there
+    assert not Path(path).exists()
+
+
+def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    """Said once; the mail goes on."""
+
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    writing = tools.Recording(Full(), mask=False)
+    writing.line("one")
+    writing.line("two")
+    assert writing.status == 4
+    assert capsys.readouterr().err.count("No space left on device") == 1
+
+
+# --- check -----------------------------------------------------------------------------------
+
+
+def test_check(mail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A filter that is right; in JSON as well."""
+    with filter_at(None, lambda: Polite(judge)) as address:
+        assert tools.main(["check", address, "--skip", "hostile", "--message", mail]) == 0
+        out = capsys.readouterr().out
+        assert out.count("ok ") == len(CHECKS) - 1
+        assert "hostile " not in out
+        assert tools.main(["check", address, "--json", "--skip", "hostile"]) == 0
+        found = json.loads(capsys.readouterr().out)
+    names = [check.name for check in CHECKS if check.name != "hostile"]
+    assert [one["check"] for one in found] == names
+    assert not any(one["findings"] for one in found)
+
+
+def test_check_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Warnings leave the status as it is; errors don't."""
+    junk: dict[type, Answer] = {str: frame(b"c")}
+    quick = ["--skip", "hostile", "--skip", "large"]
+    with filter_at(None, lambda: Scripted(junk)) as address:
+        assert tools.main(["check", address, *quick]) == 0
+        assert "warning web-browser" in capsys.readouterr().out
+    with filter_at(None, lambda: Scripted({mp.Unknown: frame(b"a")})) as address:
+        assert tools.main(["check", address, *quick]) == 1
+        assert "WRONG   unknown " in capsys.readouterr().out
+
+
+def test_check_of_a_filter_that_dies(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends there, for nothing more can be found."""
+    left = [True]
+
+    def dying(address: Any, timeout: float) -> socket.socket:
+        if not left:
+            raise ConnectionRefusedError("refused")
+        left.pop()
+        return socket.socket()
+
+    monkeypatch.setattr(tools, "_open", dying)
+    assert tools.main(["check", "127.0.0.1:1"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("takes no connections any more") == 1
+    assert "WRONG" in out
+
+
+# --- the rest ----------------------------------------------------------------------------------
+
+
+def test_a_reader_that_has_seen_enough(
+    tmp_path: Path, mail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `head` has."""
+    file = str(record(tmp_path, mail))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert tools.main(["show", file, "--svg"]) == 4
+
+
+def test_as_a_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m milterproto`."""
+    monkeypatch.delitem(sys.modules, "milterproto.__main__")
+    monkeypatch.setattr(sys, "argv", ["milterproto", "show", "/no/such"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("milterproto", run_name="__main__")
+    assert exit_.value.code == 4

@@ -1,0 +1,127 @@
+"""Break the codecs on purpose: ``python -m tests.mutate [MODULE...]``, such as tcptable/_wire.py.
+
+mutmut makes the mutants of each module, and the module's own tests, with one seed, have to notice.
+Those that survive are shown, but for mutants of a text that only a human reads, which are counted,
+and for those that survivors.txt gives a reason for. The exit status is the number of the others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent.parent
+BUILD: Final = ROOT / "build" / "mutate"
+REASONS: Final = Path(__file__).parent / "survivors.txt"
+
+MODULES: Final = {
+    "tcptable": "_buffer _netstring _state _wire _connection socketmap",
+    "milterproto": "_buffer _flags _macros _negotiation _reply _state _wire _connection",
+    "dovecotauth": "_buffer _fields _handshake _state _wire _client _server _connection "
+    "_master_wire master",
+    "nginxauth": "_address _answer _buffer _encode_request _escape _judge _reply _request _server "
+    "_client _strict _xtext _xclient_values _xclient_wire _xclient_receiver _xclient_sender",
+}
+
+CONFIGURATION: Final = """
+[tool.pytest]
+minversion = "9.0"
+strict = true
+addopts = ["--import-mode=importlib", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+filterwarnings = ["error"]
+markers = ["interop: talks to a real mail server or library on this machine"]
+[tool.mutmut]
+source_paths = ["src/"]
+only_mutate = ["src/{module}"]
+also_copy = ["tests", "docs"]
+pytest_add_cli_args_test_selection = ["{tests}"]
+"""
+
+
+def survivors(module: str) -> tuple[int, list[tuple[str, str]]]:
+    """How many mutants were made of a module, and those that its tests did not notice."""
+    place = BUILD / module.replace("/", ".").removesuffix(".py")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    package, _, file = module.partition("/")
+    for name in ("src", "docs"):
+        shutil.copytree(ROOT / name, place / name)
+    (place / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "__init__.py", place / "tests")
+    for name in (package, "vectors"):
+        shutil.copytree(ROOT / "tests" / name, place / "tests" / name)
+    tests = f"tests/{package}/test_{file.lstrip('_')}"
+    (place / "pyproject.toml").write_text(CONFIGURATION.format(module=module, tests=tests))
+    log = _mutmut(place, "run", "--max-children", os.environ.get("CHILDREN", "2"))
+    counted = re.findall(r"(\d+)/(\d+) ", log)
+    if not counted or counted[-1][0] != counted[-1][1]:
+        raise SystemExit(f"{module}: mutmut has not come to its end\n{log[-3000:]}")
+    named = re.findall(r"(\S+): (?:survived|no tests)", _mutmut(place, "results"))
+    shown = [(name, _mutmut(place, "show", name)) for name in named]
+    return int(counted[-1][1]), [_change(text) for _, text in shown]
+
+
+def _mutmut(place: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "mutmut", *arguments],
+        cwd=place,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.stdout.decode(errors="replace")
+
+
+def _change(shown: str) -> tuple[str, str]:
+    """The line before and the line after; mutmut changes one."""
+    before = re.findall(r"^-(?!--)(.*)$", shown, re.MULTILINE)
+    after = re.findall(r"^\+(?!\+\+)(.*)$", shown, re.MULTILINE)
+    return " ".join(map(str.strip, before)), " ".join(map(str.strip, after))
+
+
+def is_text(before: str, after: str) -> bool:
+    """Whether only a text has changed: a str, which no bytes on the wire are made of."""
+    without = [re.sub(r"""(?<![br])f?"[^"]*"(?!")""", '""', line) for line in (before, after)]
+    return without[0] == without[1] and before != after
+
+
+def reasons() -> dict[str, str]:
+    """Why a mutant may survive, by its module and its new line."""
+    found: dict[str, str] = {}
+    reason = ""
+    for line in REASONS.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            reason = line.removeprefix("#").strip()
+        elif line.strip():
+            found[line.strip()] = reason
+    return found
+
+
+def main() -> int:
+    """How many mutants have survived without a reason."""
+    every = [f"{package}/{name}.py" for package, names in MODULES.items() for name in names.split()]
+    known, bad = reasons(), 0
+    for module in sys.argv[1:] or every:
+        made, alive = survivors(module)
+        texts = [pair for pair in alive if is_text(*pair)]
+        others = [pair for pair in alive if pair not in texts]
+        open_ = [pair for pair in others if f"{module}: {pair[1]}" not in known]
+        share = 100 * (made - len(alive)) / max(made - len(texts), 1)
+        print(
+            f"{module}: {made} mutants, {made - len(alive)} killed; {len(texts)} are of texts, "
+            f"of the rest {share:.1f} % are killed; {len(others) - len(open_)} have a reason",
+            flush=True,
+        )
+        for before, after in open_:
+            print(f"  - {before}\n  + {after}", flush=True)
+        bad += len(open_)
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())
