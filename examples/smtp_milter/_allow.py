@@ -20,8 +20,8 @@ class AllowedSender(Base):
     """A recipient's mail from that sender does not go to the gateway.
 
     ``recipient`` is an address as `mailfront._addresses` has it, in lower case; ``sender`` is one,
-    too, or ``@domain``, ``<>`` or ``*`` for all. An entry is for mail that comes, and senders can be
-    forged: ``*`` says that a user wants no filter, a single address that he'd rather have forged
+    too, or ``@domain``, ``<>``, or ``*`` for all. An entry is for mail that comes, and senders can
+    be forged: ``*`` says that a user wants no filter, a single address that he'd rather have forged
     mail than miss what is genuine.
     """
 
