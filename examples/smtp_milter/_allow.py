@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final, final
 
-import attrs
 from mailfront._addresses import names_of
+from mailfront._patience import Patience
 from mailfront.userdb import Base, UserDB
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 ANYBODY: Final = "*"
+AT_ONCE: Final = 10  # as many connections as `UserDB.connect` makes
 
 
 class AllowedSender(Base):
     """A recipient's mail from that sender does not go to the gateway.
 
-    ``recipient`` is an address in lower case, ``sender`` one, too, or ``@domain``, ``<>`` or ``*``
-    for all. An entry is for mail that comes, and senders can be forged: ``*`` says that a user
-    wants no filter, a single address that he'd rather have forged mail than miss what is genuine.
+    ``recipient`` is an address as `mailfront._addresses` has it, in lower case; ``sender`` is one,
+    too, or ``@domain``, ``<>``, or ``*`` for all. An entry is for mail that comes, and senders can
+    be forged: ``*`` says that a user wants no filter, a single address that he'd rather have forged
+    mail than miss what is genuine.
     """
 
     __tablename__ = "allowed_senders"
@@ -27,22 +31,32 @@ class AllowedSender(Base):
 
 
 @final
-@attrs.frozen
 class AllowList:
-    """Asks the user database; raises what it raises, and TimeoutError."""
+    """Asks the user database; raises what it raises, and TimeoutError after ``patience`` s."""
 
-    users: UserDB
+    def __init__(self, users: UserDB, patience: float) -> None:
+        self._users = users
+        self._patience = Patience(patience, AT_ONCE)
 
     async def has(self, recipient: bytes, sender: bytes) -> bool:
         """Whether the recipient takes all that comes from that sender; both as in the envelope."""
         recipients = names_of(_bare(recipient))
         if not recipients:
             return False
+        senders = senders_of(_bare(sender))
+        return await self._patience.within(functools.partial(self._ask, recipients, senders))
+
+    async def close(self) -> None:
+        """Close the database's connections."""
+        await self._patience.end()
+        await self._users.close()
+
+    async def _ask(self, recipients: list[str], senders: list[str]) -> bool:
         query = select(AllowedSender.sender).where(
-            AllowedSender.recipient.in_(recipients),
-            AllowedSender.sender.in_(senders_of(_bare(sender))),
+            AllowedSender.recipient.in_(recipients), AllowedSender.sender.in_(senders)
         )
-        return await self.users.value(query.limit(1)) is not None
+        async with AsyncSession(self._users.engine) as session:
+            return (await session.execute(query.limit(1))).scalar_one_or_none() is not None
 
 
 def senders_of(address: bytes) -> list[str]:

@@ -9,28 +9,35 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias, cast, final
+from typing import Any, Final, TypeAlias, cast, final
 
 import attrs
 
 import milterproto as mp
-from milterproto.message import Dialect, Field, Message, Recipient
-from smtp_milter import _dialogue as dialogue
+from milterproto.message import Dialect, Message, Recipient
 from smtp_milter import _metrics as metrics
+from smtp_milter._answers import (
+    APART,
+    BAD_RECIPIENT,
+    BAD_SENDER,
+    NO_DATABASE,
+    NO_EDITS,
+    NOT_RETURNED,
+    REFUSED,
+    TOO_LARGE,
+    UNAVAILABLE,
+)
 from smtp_milter._client import Client
 from smtp_milter._commands import UnwritableError
-from smtp_milter._config import Config, Missing, OnFailure
-from smtp_milter._correlator import DisagreementError, Way
+from smtp_milter._config import Missing, OnFailure
+from smtp_milter._conversation import Conversation, Decided, Transaction
+from smtp_milter._correlator import DisagreementError
 from smtp_milter._edits import NoEditsError, Rules, find_edits
 from smtp_milter._errors import GatewayError, Refused
-from smtp_milter._gateways import Gateways, Lease
-from smtp_milter._offer import Offer
 from smtp_milter._outgoing import Outgoing
-from smtp_milter._replies import Reply
 from smtp_milter._returned import Returned, UnreadableError
-from smtp_milter._sink import Sink
+from smtp_milter._services import Services
 from smtp_milter._spool import IN_MEMORY
-from smtp_milter._tokens import Tokens
 from smtp_milter._verdicts import Stage, summary, verdict
 
 logger = logging.getLogger("smtp_milter")
@@ -38,100 +45,7 @@ logger = logging.getLogger("smtp_milter")
 Event: TypeAlias = mp.Command | mp.ConnectionClosed
 Responses: TypeAlias = Sequence[mp.Response] | None
 
-UNAVAILABLE: Final = mp.ReplyCode.text(451, "4.3.2", "The mail filter is not available")
-REFUSED: Final = mp.ReplyCode.text(554, "5.3.0", "The mail filter is not available")
-APART: Final = mp.ReplyCode.text(452, "4.5.3", "Send this in a transaction of its own")
-NO_DATABASE: Final = mp.ReplyCode.text(451, "4.3.0", "The user database can't be asked")
-BAD_SENDER: Final = mp.ReplyCode.text(553, "5.1.7", "The mail filter can't take this address")
-BAD_RECIPIENT: Final = mp.ReplyCode.text(553, "5.1.3", "The mail filter can't take this address")
-NO_UTF8: Final = mp.ReplyCode.text(550, "5.6.7", "The mail filter takes no SMTPUTF8")
-NO_8BIT: Final = mp.ReplyCode.text(451, "4.6.3", "The mail filter takes no 8-bit text for now")
-TOO_LARGE: Final = mp.ReplyCode.text(552, "5.3.4", "Message too large for the mail filter")
-NOT_RETURNED: Final = mp.ReplyCode.text(451, "4.3.0", "The mail filter has lost the message")
-NO_EDITS: Final = mp.ReplyCode.text(451, "4.3.5", "What the mail filter made can't be told")
-
 GO_ON: Final = (mp.Continue(),)
-
-
-class AllowList(Protocol):
-    """Who takes mail from whom, whatever the gateway says; `_allow` has one in the database."""
-
-    async def has(self, recipient: bytes, sender: bytes) -> bool:
-        """Whether the recipient has listed the sender. What it raises means: nobody can say."""
-
-
-@final
-@attrs.frozen(kw_only=True)
-class Services:
-    """What all sessions have in common."""
-
-    config: Config
-    gateways: Gateways
-    tokens: Tokens
-    sink: Sink | None = None
-    allow_list: AllowList | None = None
-
-    @property
-    def wants(self) -> mp.Wants:
-        """What to negotiate: no reply that decides nothing, and all of the content."""
-        eager = self.config.connect == "connect"
-        actions = mp.Actions(0)
-        if self.sink is not None:
-            actions |= mp.Actions.CHGHDRS | mp.Actions.ADDHDRS | mp.Actions.CHGBODY
-            actions |= mp.Actions.ADDRCPT | mp.Actions.DELRCPT | mp.Actions.CHGFROM
-        elif self.config.unscanned_header:
-            actions = mp.Actions.ADDHDRS
-        asked = [mp.MailFrom, mp.RcptTo, *((mp.Connect, mp.Helo) if eager else ())]
-        return mp.Wants(
-            events=[
-                *(mp.Connect, mp.Helo, mp.MailFrom, mp.RcptTo),
-                *(mp.Header, mp.EndOfHeaders, mp.Body),
-            ],
-            replies=asked,
-            actions=actions,
-            macros=MACROS,
-            leading_space=True,
-        )
-
-
-MACROS: Final[Mapping[mp.Stage, Sequence[bytes]]] = {
-    mp.Stage.CONNECT: [
-        *(b"j", b"v", b"_", b"{client_addr}", b"{client_name}", b"{client_port}"),
-        *(b"{client_ptr}", b"{client_resolve}", b"{daemon_addr}", b"{daemon_port}"),
-    ],
-    mp.Stage.HELO: [b"{tls_version}", b"{cipher}"],
-    mp.Stage.MAIL: [b"i", b"{auth_type}", b"{auth_authen}"],
-    mp.Stage.RCPT: [b"i"],
-    mp.Stage.EOM: [b"i"],
-}
-
-
-class _Decided(Exception):  # noqa: N818 - no error
-    """A verdict, from within; with None, the message goes on unscanned."""
-
-    def __init__(self, verdict: mp.Verdict | None) -> None:
-        self.verdict = verdict
-
-
-@attrs.define(eq=False)
-class _Transaction:
-    sender: bytes
-    parameters: tuple[bytes, ...]
-    client: Client
-    token: bytes
-    outgoing: Outgoing = attrs.field(factory=Outgoing)
-    # Those that the gateway has accepted.
-    recipients: list[Recipient] = attrs.field(factory=list)
-    lease: Lease | None = None
-    is_begun: bool = False  # the gateway has accepted MAIL, and no content yet
-    listed: bool | None = None  # whether its recipients want no filter; None: there is none yet
-    unscanned: bool = False  # no gateway could be asked, and the policy is to accept
-    refusal: mp.Verdict | None = None
-    on_top: list[Field] = attrs.field(factory=list)  # what was sent above the message's own fields
-
-    @property
-    def is_utf8(self) -> bool:
-        return b"SMTPUTF8" in (one.upper() for one in self.parameters)
 
 
 @final
@@ -143,14 +57,12 @@ class Session:
         self._config = services.config
         self._conn = connection
         self._client = Client()
-        self._lease: Lease | None = None  # a connection that is bound to this client
-        self._transaction: _Transaction | None = None
+        self._gateway = Conversation(services)
+        self._transaction: Transaction | None = None
 
     def __del__(self) -> None:
         # An adapter that is cut short gives no last event.
-        leases = [self._lease, self._transaction.lease if self._transaction else None]
-        for lease in filter(None, leases):
-            lease.drop()
+        self._gateway.drop(self._transaction)
 
     def handle(self, event: Event) -> Responses | Awaitable[Responses]:
         """What is to be sent for an event, at once or later."""
@@ -165,15 +77,15 @@ class Session:
         if self._config.connect != "connect":
             return None
         self._identify()
-        return await self._early(self._greet())
+        return await self._early(self._gateway.greet(self._client))
 
     async def helo(self, event: mp.Helo) -> Responses:
         await self._reset()
         self._client = attrs.evolve(self._client, helo=event.name)
         self._identify()
-        if self._lease is None:
+        if not self._gateway.is_open:
             return None
-        return await self._early(self._say_hello(self._lease))
+        return await self._early(self._gateway.say_hello(self._client))
 
     async def _early(self, work: Awaitable[None]) -> Responses:
         """Before there is any mail: only a refusal counts, and mail will find out the rest."""
@@ -181,27 +93,13 @@ class Session:
             async with self._in_time():
                 await work
         except Refused as refused:
-            await self._let_go()
+            await self._gateway.let_go()
             if self._conn.our_turn:
                 return self._tell(verdict(refused.reply, Stage.SESSION), Stage.SESSION)
         except GatewayError as error:
             logger.warning("no gateway at the beginning of a session: %s", error)
-            await self._let_go()
+            await self._gateway.let_go()
         return None
-
-    async def _greet(self) -> None:
-        lease = await self._services.gateways.begin(self._client)
-        self._lease = lease
-        if not lease.session.is_bound:
-            await self._let_go()
-
-    async def _say_hello(self, lease: Lease) -> None:
-        name = self._config.name.encode("ascii", "replace")
-        offer = await lease.link.run(
-            dialogue.hello(self._client.helo, name), self._config.timeouts.command
-        )
-        lease.session = attrs.evolve(lease.session, offer=offer)
-        lease.client = attrs.evolve(lease.client, helo=self._client.helo)
 
     def _identify(self) -> None:
         macros = self._conn.macros
@@ -214,7 +112,7 @@ class Session:
         await self._reset()
         self._identify()
         token = self._services.tokens.make(int(time.time()), secrets.token_bytes(16))
-        transaction = _Transaction(event.sender, event.parameters, self._client, token)
+        transaction = Transaction(event.sender, event.parameters, self._client, token)
         self._transaction = transaction
         if self._services.allow_list is not None:
             return GO_ON  # a gateway may refuse this client or sender, but not for everybody
@@ -243,16 +141,14 @@ class Session:
         transaction.listed = listed
         return GO_ON
 
-    async def _ask_recipient(
-        self, transaction: _Transaction, event: mp.RcptTo
-    ) -> mp.Verdict | None:
+    async def _ask_recipient(self, transaction: Transaction, event: mp.RcptTo) -> mp.Verdict | None:
         refusal = await self._open(transaction)
         if refusal is not None or transaction.unscanned:
             return refusal
         recipient = Recipient(event.recipient, event.parameters)
         try:
             async with self._in_time():
-                await self._ask(transaction, recipient)
+                await self._gateway.ask(transaction, recipient)
         except Refused as refused:
             return verdict(refused.reply, Stage.RECIPIENT)
         except UnwritableError:
@@ -262,13 +158,13 @@ class Session:
         transaction.recipients.append(recipient)
         return None
 
-    async def _open(self, transaction: _Transaction) -> mp.Verdict | None:
+    async def _open(self, transaction: Transaction) -> mp.Verdict | None:
         """Let the gateway know of the message so far, if it does not; a verdict, if it refuses."""
         if transaction.refusal is None and not (transaction.unscanned or transaction.is_begun):
             try:
                 async with self._in_time():
-                    await self._begin(transaction)
-            except _Decided as decided:
+                    await self._gateway.begin(transaction)
+            except Decided as decided:
                 transaction.refusal = decided.verdict
                 transaction.unscanned = decided.verdict is None
             except Refused as refused:
@@ -278,75 +174,8 @@ class Session:
             except GatewayError as error:
                 return self._failed(transaction, error)
             if transaction.refusal is not None or transaction.unscanned:
-                await self._give_back(transaction)
+                await self._gateway.give_back(transaction)
         return transaction.refusal
-
-    async def _begin(self, transaction: _Transaction) -> None:
-        """A session with a gateway, MAIL, and all recipients that were accepted before."""
-        lease = self._bound_lease(transaction.client)
-        while True:
-            if lease is None:
-                try:
-                    lease = await self._services.gateways.begin(transaction.client)
-                except Refused as refused:
-                    raise _Decided(verdict(refused.reply, Stage.SESSION)) from None
-            transaction.lease, self._lease = lease, None
-            self._check_offer(transaction, lease.session.offer)
-            try:
-                mail = dialogue.mail(
-                    lease.session,
-                    transaction.client,
-                    transaction.token,
-                    transaction.sender,
-                    transaction.parameters,
-                )
-                await self._run(transaction, mail, is_failure=not lease.is_used)
-                break
-            except GatewayError:
-                if not lease.is_used:
-                    raise
-            except Refused as refused:
-                if not lease.is_used or refused.reply.code != 421:
-                    raise
-            # It had been used before, and was closed just now; that is nobody's fault.
-            lease = None
-        for one in transaction.recipients:
-            try:
-                await self._ask(transaction, one)
-            except Refused:
-                self._drop(transaction)
-                raise GatewayError("it refuses a recipient that was accepted before") from None
-        transaction.is_begun = True
-
-    async def _ask(self, transaction: _Transaction, one: Recipient) -> None:
-        """RCPT."""
-        assert transaction.lease is not None
-        session = transaction.lease.session
-        await self._run(transaction, dialogue.rcpt(session, one.address, one.parameters))
-
-    def _bound_lease(self, client: Client) -> Lease | None:
-        """The connection of the message before, if it was told of this very client."""
-        lease, self._lease = self._lease, None
-        if lease is None:
-            return None
-        told = attrs.evolve(lease.client, macros={})
-        if told == attrs.evolve(client, macros={}) and not lease.link.is_closed:
-            return lease
-        lease.drop()
-        return None
-
-    def _check_offer(self, transaction: _Transaction, offer: Offer) -> None:
-        if transaction.is_utf8 and b"SMTPUTF8" not in offer:
-            match self._config.smtputf8:
-                case OnFailure.ACCEPT:
-                    raise _Decided(None)
-                case OnFailure.TEMPFAIL:
-                    raise _Decided(attrs.evolve(NO_UTF8, code=b"451", enhanced=b"4.6.7"))
-                case OnFailure.REJECT:
-                    raise _Decided(NO_UTF8)
-        is_8bit = any(one.upper().startswith(b"BODY=8") for one in transaction.parameters)
-        if is_8bit and b"8BITMIME" not in offer and self._config.eight_bit == "tempfail":
-            raise _Decided(NO_8BIT)
 
     # --- the content -----------------------------------------------------------------------
 
@@ -382,7 +211,7 @@ class Session:
         finally:
             await self._reset()
 
-    async def _judge(self, transaction: _Transaction) -> Responses:
+    async def _judge(self, transaction: Transaction) -> Responses:
         if transaction.unscanned:
             return self._no_verdict(None)
         if not transaction.recipients:
@@ -394,13 +223,13 @@ class Session:
             return self._passed("loop")
         try:
             async with self._in_time(self._config.timeouts.end):
-                await self._data(transaction)
-                reply, returned = await self._send(transaction)
+                await self._gateway.data(transaction)
+                reply, returned = await self._gateway.send(transaction)
         except Refused as refused:
             return self._tell(verdict(refused.reply, Stage.CONTENT), Stage.CONTENT)
         except DisagreementError as error:
             return self._puzzled(error)
-        except _Decided as decided:
+        except Decided as decided:
             return self._no_verdict(decided.verdict)
         except GatewayError as error:
             return self._no_verdict(self._failed(transaction, error))
@@ -413,63 +242,7 @@ class Session:
             return self._passed("unscanned", self._unscanned_edits())
         return self._tell(instead, Stage.CONTENT)
 
-    async def _data(self, transaction: _Transaction) -> None:
-        """DATA; at another connection, or gateway, if this one has gone meanwhile."""
-        has_failed = False
-        while True:
-            if not transaction.is_begun:
-                await self._begin(transaction)
-            assert transaction.lease is not None
-            limit = transaction.lease.session.offer.max_size
-            if limit and transaction.outgoing.size > limit:
-                raise Refused(Reply(552, (b"5.3.4 Message too large for the mail filter",)))
-            try:
-                await self._run(transaction, dialogue.data())
-            except GatewayError:
-                if has_failed:
-                    raise
-                has_failed = True
-            else:
-                return
-
-    async def _send(self, transaction: _Transaction) -> tuple[Reply, list[Returned] | None]:
-        """The content; the reply to it, and what has come back, None if nothing can."""
-        lease = transaction.lease
-        assert lease is not None
-        transaction.is_begun = False  # whatever comes of it, this message is no more at the gateway
-        sink = self._services.sink
-        transaction.on_top = self._on_top(transaction)
-        chunks = transaction.outgoing.content(transaction.on_top)
-        if sink is not None:
-            sink.correlator.expect(transaction.token, transaction.sender)
-        try:
-            with metrics.SECONDS.labels(lease.gateway.name).time():
-                reply = await lease.link.content(chunks, self._config.timeouts.end)
-            dialogue.accepted(reply)
-            if sink is None:
-                return reply, None
-            return reply, sink.correlator.claim(transaction.token, reply.lines)
-        except GatewayError as error:
-            self._services.gateways.note_failure(lease.gateway, error)
-            raise
-        finally:
-            if sink is not None:
-                sink.correlator.forget(transaction.token)
-
-    def _on_top(self, transaction: _Transaction) -> list[Field]:
-        """Fields of our own above the message's."""
-        fields = []
-        sink, lease = self._services.sink, transaction.lease
-        assert lease is not None
-        if sink is not None and Way.HEADER in sink.config.known_by:
-            fields.append(Field(sink.config.mark.encode(), b" " + transaction.token))
-        if lease.session.tell is dialogue.Tell.RECEIVED or lease.gateway.config.received_line:
-            line = transaction.client.received(time.time())
-            name, _, raw = line.replace(b"\r\n", b"\n").partition(b":")
-            fields.append(Field(name, raw))
-        return fields
-
-    def _is_loop(self, transaction: _Transaction) -> bool:
+    def _is_loop(self, transaction: Transaction) -> bool:
         sink = self._services.sink
         # From a gateway only. To others a mark may get known, in a report that quotes a message.
         if sink is None or str(transaction.client.ip) not in sink.config.allow:
@@ -480,9 +253,7 @@ class Session:
 
     # --- what the MTA is told --------------------------------------------------------------
 
-    async def _edited(
-        self, transaction: _Transaction, returned: list[Returned] | None
-    ) -> Responses:
+    async def _edited(self, transaction: Transaction, returned: list[Returned] | None) -> Responses:
         sink = self._services.sink
         if returned is None or sink is None:
             return self._passed("accepted")
@@ -555,7 +326,7 @@ class Session:
             return (mp.TempFail() if told.code.startswith(b"4") else mp.Reject(),)
         return (told,)
 
-    def _failed(self, transaction: _Transaction, error: GatewayError) -> mp.Verdict | None:
+    def _failed(self, transaction: Transaction, error: GatewayError) -> mp.Verdict | None:
         """No gateway has judged: what the policy says; None lets it pass."""
         logger.error("%s: no verdict: %s", self._queue_id, error)
         match self._config.on_failure:
@@ -593,57 +364,11 @@ class Session:
         except TimeoutError:
             raise GatewayError(f"no verdict within {seconds:g} s") from None
 
-    async def _run(
-        self,
-        transaction: _Transaction,
-        talk: dialogue.Dialogue[None],
-        *,
-        is_failure: bool = True,
-    ) -> None:
-        """Say something to the transaction's gateway; when that fails, the connection is gone."""
-        lease = transaction.lease
-        assert lease is not None
-        try:
-            await lease.link.run(talk, self._config.timeouts.command)
-        except GatewayError as error:
-            self._drop(transaction)
-            if is_failure:
-                self._services.gateways.note_failure(lease.gateway, error)
-            raise
-        finally:
-            if lease.link.is_closed:
-                self._drop(transaction)
-
-    def _drop(self, transaction: _Transaction) -> None:
-        if transaction.lease is not None:
-            transaction.lease.drop()
-        transaction.lease = None
-        transaction.is_begun = False
-
-    async def _give_back(self, transaction: _Transaction) -> None:
-        """The gateway is to forget the message; its connection may serve the next one."""
-        if transaction.is_begun and transaction.lease is not None:
-            with contextlib.suppress(GatewayError, Refused):
-                await self._run(transaction, dialogue.must(b"RSET\r\n"))
-        lease, transaction.lease, transaction.is_begun = transaction.lease, None, False
-        if lease is None:
-            return
-        if lease.session.is_bound and not lease.link.is_closed:
-            lease.is_used = True
-            self._lease = lease
-        else:
-            await lease.gateway.end(lease)
-
     async def _reset(self) -> None:
         """There is no message any more."""
         transaction, self._transaction = self._transaction, None
         if transaction is not None:
-            await self._give_back(transaction)
-
-    async def _let_go(self) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            await lease.gateway.end(lease)
+            await self._gateway.give_back(transaction)
 
     async def abort(self, _event: object) -> Responses:
         await self._reset()
@@ -651,7 +376,7 @@ class Session:
 
     async def _end(self) -> None:
         await self._reset()
-        await self._let_go()
+        await self._gateway.let_go()
 
     async def end(self, _event: object) -> Responses:
         await self._end()

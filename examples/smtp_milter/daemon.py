@@ -30,7 +30,8 @@ import milterproto as mp
 from smtp_milter._check import check
 from smtp_milter._config import AllowListConfig, Config, ConfigError, load
 from smtp_milter._gateways import Gateway, Gateways
-from smtp_milter._session import AllowList, Services, Session
+from smtp_milter._services import AllowList, Services
+from smtp_milter._session import Session
 from smtp_milter._sink import Sink
 from smtp_milter._tokens import Tokens
 
@@ -85,15 +86,16 @@ async def _allow_list(config: AllowListConfig) -> AsyncIterator[AllowList]:
 
     from smtp_milter import _allow  # noqa: PLC0415
 
-    users = UserDB.connect(config.database, patience=config.patience)
+    users = UserDB.connect(config.database)
+    allow_list = _allow.AllowList(users, config.patience)
     try:
         try:
             await users.create_tables()
         except SQLAlchemyError as error:
             raise OSError(f"the user database: {str(error).splitlines()[0]}") from None
-        yield _allow.AllowList(users)
+        yield allow_list
     finally:
-        await users.close()
+        await allow_list.close()
 
 
 async def tell(config: Config) -> bool:

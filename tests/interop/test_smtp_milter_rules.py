@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,18 @@ def test_check(bed: Bed, tmp_path: Path) -> None:
     assert [line[:6] for line in said.splitlines()] == ["FAULT:"] * 3
     assert "no connection" in said
     assert status == 1
+
+
+def test_the_unit(tmp_path: Path, require_program: Callable[[str, str], Path]) -> None:
+    """Systemd finds no fault with it, and its command is the daemon's."""
+    analyze = require_program("systemd-analyze", "systemd")
+    text = (EXAMPLES / "smtp_milter/smtp-milter.service").read_text()
+    python, daemon = re.findall(r"^ExecStart=(\S+) (\S+) --config ", text, re.MULTILINE)[0]
+    assert (EXAMPLES / Path(daemon).relative_to("/opt/mailwire/examples")).exists()
+    unit = tmp_path / "smtp-milter.service"
+    unit.write_text(text.replace(python, sys.executable))
+    done = subprocess.run(
+        [analyze, "verify", unit], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert [line for line in done.stderr.splitlines() if str(tmp_path) in line] == []
+    assert done.returncode == 0, done.stderr

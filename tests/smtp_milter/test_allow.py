@@ -46,13 +46,14 @@ def test_who_is_listed(tmp_path: Path, recipient: bytes, sender: bytes, listed: 
 
     async def ask() -> bool:
         users = UserDB.connect(f"sqlite+aiosqlite:///{tmp_path}/users.db")
+        allow_list = AllowList(users, 5)
         try:
             with pytest.raises(SQLAlchemyError):
-                await AllowList(users).has(b"<a@b>", b"<>")
+                await allow_list.has(b"<a@b>", b"<>")
             await users.create_tables()
             await users.add([AllowedSender(*row) for row in ROWS])
-            return await AllowList(users).has(recipient, sender)
+            return await allow_list.has(recipient, sender)
         finally:
-            await users.close()
+            await allow_list.close()
 
     assert asyncio.run(ask()) is listed

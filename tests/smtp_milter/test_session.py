@@ -11,7 +11,8 @@ import attrs
 import pytest
 from smtp_milter._config import Config, GatewayConfig, OnFailure, SinkConfig, Timeouts
 from smtp_milter._gateways import Gateway, Gateways
-from smtp_milter._session import Services, Session
+from smtp_milter._services import Services
+from smtp_milter._session import Session
 from smtp_milter._sink import Sink
 from smtp_milter._tokens import Tokens
 
