@@ -61,7 +61,7 @@ def python_of(package: str | None) -> Path:
     done = folder / "installed"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", package]
+        pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", package]
         subprocess.run(pip, check=True, capture_output=True, text=True)
         done.touch()
     return python
@@ -93,7 +93,7 @@ class Running:
 @contextlib.contextmanager
 def running(side: Side) -> Iterator[Running]:
     """In its own environment, until the block ends."""
-    command = [python_of(side.package), "-m", side.module]
+    command = [str(python_of(side.package)), "-m", side.module]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -169,10 +169,9 @@ def markdown(figures: Figures) -> str:
     ]
     for name in names:
         cells = [
-            f"{statistics.median(by_side[name].seconds) * 1e6:,.0f} µs"
-            f" ({by_side[name].median:.2f})"
+            f"{statistics.median(by_side[name].seconds) * 1e6:,.0f} µs ({by_side[name].median:.2f})"
             if name in by_side
-            else "–"
+            else "-"
             for by_side in figures.values()
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

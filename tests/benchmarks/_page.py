@@ -27,7 +27,9 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         f'font-family="sans-serif" font-size="12">\n<title>{escape(title)}</title>\n'
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )
 
 
@@ -56,7 +58,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
             colour = COLOURS[names.index(name) % len(COLOURS)]
             parts += [
                 _text(left - 8, y + 12, name, "end"),
-                f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{row - 4}" fill="{colour}"/>',
+                f'<path d="M{left} {y}h{length:.1f}v{row - 4}h-{length:.1f}z" fill="{colour}"/>',
                 _text(left + length + 5, y + 12, f"{value:,.1f}"),
             ]
             y += row
@@ -95,6 +97,8 @@ def lines(
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*point) for point in curve))
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         y = top + 16 * number + 10
-        parts.append(f'<path d="M{width - right + 12} {y - 4}h18" stroke="{colour}" stroke-width="2"/>')
+        parts.append(
+            f'<path d="M{width - right + 12} {y - 4}h18" stroke="{colour}" stroke-width="2"/>'
+        )
         parts.append(_text(width - right + 36, y, name))
     return _svg(width, height, title, parts)

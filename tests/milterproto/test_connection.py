@@ -1124,6 +1124,21 @@ def test_skip_of_recipients_and_headers(kind: type[mp.Command]) -> None:
     assert conn.wants(mp.EndOfHeaders)
 
 
+def test_macros_need_no_reply_and_change_nothing_whatever_came_before() -> None:
+    """Neither a Skip nor a refusal is forgotten over them."""
+    pair = at(mp.Body)
+    pair.reply(mp.Skip())
+    pair.command(mp.Macros.of(mp.EndOfMessage, {b"i": b"Q1"}))
+    assert pair.mta.our_turn
+    assert "asked to skip" in refusal(pair, CONTENT[-1])
+    assert pair.say(mp.EndOfMessage()) == [mp.Continue()]
+    assert pair.filter.macros == {b"i": b"Q1"}
+    pair = at(mp.Data)
+    pair.reply(mp.ReplyCode.text(550, None, "no"))
+    pair.command(mp.Macros.of(mp.Header, {b"i": b"Q1"}))
+    assert "has refused DATA" in refusal(pair, ENVELOPE[1])
+
+
 def test_data_that_was_refused_is_not_tried_again() -> None:
     """libmilter would leave us waiting for its reply."""
     pair = at(mp.Data)
