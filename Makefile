@@ -44,8 +44,9 @@ stack: $(VENV)/.stamp-mailfront ## as root: nginx, two Postfix and every daemon,
 	@$(BIN)/python examples/mailfront/stack.py $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.stamp-test ## our speed beside that of others, as ratios of one run
-	@$(BIN)/python -m tests.benchmarks.bench_tcptable
+bench: $(VENV)/.stamp-test ## our speed beside that of others; ARGS=--docs puts it into the manual
+	@for part in milter dovecotauth nginxauth growth tcptable; do \
+	  $(BIN)/python -m tests.benchmarks.bench_$$part $(ARGS) || exit 1; done
 
 .PHONY: long
 long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists
