@@ -36,9 +36,10 @@ class MacroTable(Mapping[bytes, bytes]):
     def __getitem__(self, name: bytes) -> bytes:
         other = name[1:-1] if name[:1] == b"{" and name[-1:] == b"}" else b"{" + name + b"}"
         for values in self._newest_first():
-            for spelling in (name, other):
-                if spelling in values:
-                    return values[spelling]
+            if name in values:
+                return values[name]
+            if other in values:
+                return values[other]
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[bytes]:
