@@ -1124,6 +1124,21 @@ def test_skip_of_recipients_and_headers(kind: type[mp.Command]) -> None:
     assert conn.wants(mp.EndOfHeaders)
 
 
+@pytest.mark.parametrize("stream", [b"\0\0\0\x01?", b""])
+def test_an_mta_sends_nothing_after_the_end(stream: bytes) -> None:
+    """Not even what would be the next command."""
+    pair = at(mp.Body)
+    pair.mta.receive_data(stream)
+    if stream:
+        with pytest.raises(mp.RemoteProtocolError):
+            pair.mta.next_event()
+    else:
+        assert pair.mta.next_event() == mp.ConnectionClosed()
+    for command in (CONTENT[-1], mp.EndOfMessage(), mp.Macros(b"E", b"")):
+        with pytest.raises(mp.LocalProtocolError, match=r"connection has (failed|closed)"):
+            pair.mta.send(command)
+
+
 def test_macros_need_no_reply_and_change_nothing_whatever_came_before() -> None:
     """Neither a Skip nor a refusal is forgotten over them."""
     pair = at(mp.Body)
