@@ -189,7 +189,14 @@ def test_linked_roles_stay_in_step(
     for _ in range(data.draw(st.integers(0, 40))):
         command = data.draw(course | course | course | commands)
         before = pair.mta.state
-        if not pair.mta.wants(type(command)):
+        # `wants` is asked about a class, and can't know which command's macros they are.
+        unseen = (
+            isinstance(command, mp.Macros)
+            and command.command == b"M"
+            and before in TRANSACTION
+            and mp.MailFrom in unwanted
+        )
+        if unseen or not pair.mta.wants(type(command)):
             with pytest.raises(mp.LocalProtocolError):
                 pair.mta.send(command)
             assert pair.mta.state is before
