@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
+from ._asking import BETWEEN, CONTENT, REFUSALS, Taken, asks, refusal
 from ._buffer import DEFAULT_MAX_PAYLOAD, FrameBuffer
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
@@ -12,25 +13,18 @@ from ._events import (
     Abort,
     Accept,
     AddRecipient,
-    Body,
     Command,
     Connect,
     ConnectionClosed,
     Continue,
     Data,
     Edit,
-    EndOfHeaders,
     EndOfMessage,
-    Header,
-    Helo,
     Macros,
-    MailFrom,
     Negotiate,
     Progress,
     Quit,
     QuitNewConnection,
-    RcptTo,
-    Reject,
     ReplyCode,
     Response,
     Shutdown,
@@ -41,12 +35,11 @@ from ._events import (
 )
 from ._flags import MIN_VERSION, Actions, Stage, Steps
 from ._macros import MacroTable
-from ._negotiation import SINCE, answer_fault, macros_fault, offer_fault, packet_limit
+from ._negotiation import answer_fault, macros_fault, offer_fault, packet_limit
 from ._route import Answer, routes
 from ._state import (
     EDITS,
     SENDABLE,
-    SUPPRESS,
     TRANSACTION,
     VERDICTS,
     State,
@@ -68,8 +61,9 @@ _KINDS: Final = {code[0]: kind for kind, code in COMMAND_CODES.items()}
 _MACROS: Final = COMMAND_CODES[Macros][0]
 _NO_MACROS: Final = Macros(b"", b"")
 _NO_STEPS: Final = Steps(0)
-# What may come between two messages, and ends one that is open.
-_BETWEEN: Final = (Abort, Helo, MailFrom, QuitNewConnection, Quit)
+_FIRST_ROWS: Final = transitions(_NO_STEPS)
+_FIRST_ROUTES: Final = routes(_NO_STEPS)
+_FIRST_ASKS: Final = asks(_NO_STEPS, None)
 
 
 def _name(event: object) -> str:
@@ -90,7 +84,7 @@ class _Connection:
         self._offer: Negotiate | None = None
         self._answer: Negotiate | None = None
         self._steps = _NO_STEPS
-        self._rows = transitions(_NO_STEPS)
+        self._rows = _FIRST_ROWS
         self._limit = MAX_PACKET
         # Whether bytes may still come: no end of file, no Quit, no error. Asked with every read.
         self._open = True
@@ -122,13 +116,6 @@ class _Connection:
             self._open = False
         elif self._eof:
             raise LocalProtocolError("data after the end of file")
-
-    def _next_frame(self) -> tuple[int, bytes] | None:
-        try:
-            return self._buffer.next_frame()
-        except RemoteProtocolError as exc:
-            self._fail(str(exc))
-            raise
 
     def _fail(self, reason: str, hint: TempFail | None = None) -> RemoteProtocolError:
         """Remember the error and give it to be raised."""
@@ -191,7 +178,7 @@ class FilterConnection(_Connection):
         # The macros that came last, and how they stood on the wire.
         self._repeated = _NO_MACROS
         self._payload: bytes | None = None
-        self._routes = routes(_NO_STEPS)
+        self._routes = _FIRST_ROUTES
         # Where frames lead to from this state, and verdicts while a reply is due.
         self._row = self._routes[State.OPENING]
         self._answers: Mapping[type[Response], Answer] = {}
@@ -433,11 +420,19 @@ class MTAConnection(_Connection):
         self._last_verdict: type[Response] | None = None
         self._skipping: type[Command] | None = None
         self._data_refused = False
+        self._asks = _FIRST_ASKS
+        # What may be sent in this state, and the verdicts on what was sent; as long as nothing
+        # has happened that they know nothing of.
+        self._row = self._asks[State.OPENING]
+        self._verdicts: Mapping[type[Response], Taken] = {}
+        self._plain = True
 
     @property
     def our_turn(self) -> bool:
         """Whether a command may be sent: nothing waits for the filter's reply."""
-        return self._due is None and self._state not in (State.CLOSED, State.FAILED)
+        if self._due is not None:
+            return False
+        return self._open or self._state not in (State.CLOSED, State.FAILED)
 
     def wants(self, event: type[Command]) -> bool:
         """Whether the filter wants such an event now: `send` takes no other.
@@ -471,15 +466,26 @@ class MTAConnection(_Connection):
         if due is None:
             self._refuse_unasked()
             return self._out_of_data()
-        frame = self._next_frame()
+        try:
+            frame = self._buffer.next_frame()
+        except RemoteProtocolError as exc:
+            self._fail(str(exc))
+            raise
         if frame is None:
-            return self._out_of_data()
+            return None if self._open else self._out_of_data()
         code, payload = frame
         try:
             event = RESPONSE_DECODERS[code](payload)
         except RemoteProtocolError as exc:
             raise self._fail(str(exc)) from None
-        self._take(event, due)
+        taken = self._verdicts.get(type(event))
+        if taken is None:
+            self._take(event, due)
+        else:
+            self._last_verdict = type(event)
+            self._state = taken.state
+            self._row = taken.row
+            self._due = None
         return event
 
     def _refuse_unasked(self) -> None:
@@ -496,6 +502,8 @@ class MTAConnection(_Connection):
             if fault is not None:
                 raise self._fail(f"the filter's answer to the offer: {fault}")
             self._agree(event)
+            self._asks = asks(event.steps, event.version)
+            self._move(self._state)
             self._due = None
             return
         if due is EndOfMessage and (kind in EDITS or kind is Progress):
@@ -510,9 +518,14 @@ class MTAConnection(_Connection):
         if kind is Skip:
             self._skipping = due
         self._last_verdict = kind
-        self._data_refused = due is Data and kind in _REFUSALS
-        self._state = verdicts[cast("type[Verdict]", kind)] or self._state
+        self._data_refused = due is Data and kind in REFUSALS
+        self._plain = not (self._skipping or self._data_refused or due is Unknown)
+        self._move(verdicts[cast("type[Verdict]", kind)] or self._state)
         self._due = None
+
+    def _move(self, state: State) -> None:
+        self._state = state
+        self._row = self._asks[state]
 
     def send(self, event: Command) -> bytes:
         """The bytes to write for a command.
@@ -521,6 +534,23 @@ class MTAConnection(_Connection):
         not want the event, if it can't follow here, or if a field can't be sent. Raises
         RemoteProtocolError if the filter has spoken without being asked.
         """
+        kind = type(event)
+        ask = self._row.get(kind)
+        if ask is None or self._due is not None or not (self._plain and self._open) or self._buffer:
+            return self._send_unusual(event)
+        data = encode_command(event, self._limit)
+        if kind is not Macros:
+            self._state = ask.state
+            self._row = ask.row
+            if ask.verdicts is not None:
+                self._verdicts = ask.verdicts
+                self._due = kind
+            self._last = kind
+            self._last_verdict = None
+        return data
+
+    def _send_unusual(self, event: Command) -> bytes:
+        """All of `send`, with every check, for what has no row or meets a history."""
         if self._state in (State.CLOSED, State.FAILED):
             raise LocalProtocolError(f"the connection has {self._state.name.lower()}")
         kind = type(event)
@@ -543,79 +573,37 @@ class MTAConnection(_Connection):
                 raise LocalProtocolError(f"this offer can't be sent: {fault}")
             self._offer = event
         if kind is not Macros:
-            self._state, due = self._rows[self._state][kind]
-            if kind is Quit:
-                self._open = False
+            state, due = self._rows[self._state][kind]
+            self._move(state)
+            self._verdicts = {}
             self._due = kind if due else None
             self._last = kind
             self._last_verdict = None
             self._skipping = None
             self._data_refused = False
+            self._plain = kind is not Unknown
+            if kind is Quit:
+                self._open = False
         return data
 
     def _unwanted(self, kind: type[Command]) -> str | None:
         """Why such a command must not be sent now, or None."""
-        state = self._state
-        if kind is Macros:
-            return "nothing was negotiated yet" if self._answer is None else None
-        if self._steps & SUPPRESS.get(kind, Steps(0)):
-            return f"the filter negotiated {SUPPRESS[kind].name}"
-        if self._answer is not None and self._answer.version < SINCE.get(kind, 0):
-            return f"it is unknown in milter version {self._answer.version}"
+        if self._data_refused and kind not in BETWEEN and kind is not Macros:
+            return "the filter has refused DATA; send Abort, or MailFrom for the next message"
+        version = self._answer.version if self._answer else None
+        reason = refusal(kind, self._state, self._steps, version)
+        if reason is not None:
+            return reason
         if self._skipping is kind:
             return "the filter asked to skip the rest"
-        if state is State.RELEASED and kind not in (Abort, Quit, QuitNewConnection):
-            return "the filter has decided about the whole connection"
-        if state is State.DONE and kind not in _BETWEEN:
-            return "the filter has decided about the message"
-        if self._rows[state].get(kind) is None:
-            return f"it can't follow in state {state.name}"
-        return self._lost_on_libmilter(kind)
-
-    def _lost_on_libmilter(self, kind: type[Command]) -> str | None:
-        """Why libmilter would ignore such a command without a word, or None.
-
-        Its state table is narrower than ours, and an MTA that runs into one of its gaps waits
-        for a reply until its timeout.
-        """
-        state = self._state
-        if self._data_refused and kind not in _BETWEEN:
-            return "the filter has refused DATA; send Abort, or MailFrom for the next message"
-        if state is State.DATA and kind in (RcptTo, Data):
-            return "libmilter would not answer it after DATA; send Abort, and the message again"
-        # libmilter leaves out the states of unwanted events, but not that of wanted headers.
-        headers_due = state is State.DATA and not self._steps & Steps.NOHDRS
-        if self._steps & Steps.NOEOH and headers_due and kind in (Body, EndOfMessage):
-            return "libmilter would not answer it without a header before; send Abort"
-        before_eoh = state in _BEFORE_EOH and not self._steps & Steps.NOEOH
-        if before_eoh and kind in (Body, EndOfMessage):
-            return "EndOfHeaders must come first"
-        if self._last is Unknown and kind in _CONTENT:
+        if self._last is Unknown and kind in CONTENT:
             return "libmilter would not answer it after an unknown command; send Data first"
-        if kind is Unknown and self._unknown_loses_a_reply():
-            return "libmilter would not answer what follows"
-        if kind is Abort and self._awaits_connect():
-            return "there is nothing to abort, and libmilter would not answer the Connect"
         if kind is QuitNewConnection and not self._libmilter_hears_quit_nc():
             return "libmilter would not answer the Connect; open a new connection instead"
         return None
-
-    def _awaits_connect(self) -> bool:
-        return self._state is State.NEGOTIATED and not self._steps & Steps.NOCONNECT
-
-    def _unknown_loses_a_reply(self) -> bool:
-        # After an unknown command, libmilter takes a message's content up again at DATA only.
-        content_follows = EndOfMessage in self._rows[self._state]
-        data_can_come = Data in self._rows[self._state] and self._unwanted(Data) is None
-        return self._awaits_connect() or (content_follows and not data_can_come)
 
     def _libmilter_hears_quit_nc(self) -> bool:
         # Any other verdict takes libmilter to a state in which it ignores QUIT_NC.
         if self._last is EndOfMessage:
             return self._last_verdict is Continue
         return self._last is Unknown and self._last_verdict is not Accept
-
-
-_REFUSALS: Final = frozenset({Reject, TempFail, ReplyCode})
-_CONTENT: Final = frozenset({Header, EndOfHeaders, Body, EndOfMessage})
-_BEFORE_EOH: Final = frozenset({State.RCPT, State.DATA, State.HEADERS})

@@ -10,12 +10,12 @@ from ._events import Macros
 # Code bytes in the order of a session. A look-up goes from the last to the first.
 _RANK: Final = {code: rank for rank, code in enumerate(b"CHMRTLNBE")}
 _MAIL: Final = _RANK[ord("M")]
+_UNKNOWN: Final = ord("U")
 # Postfix sends macros with each header line, body piece and unknown command, too: they hold for
-# that one event only, for every command has a rank that is lower.
-_PASSING: Final = 100
-_HOLDS: Final = _RANK | dict.fromkeys(b"LBU", _PASSING)
-# An unknown command stands outside of the order: it ends nothing but another passing event.
-_ENDS: Final = _RANK | {ord("U"): _PASSING}
+# that one event only.
+_PASSING: Final = frozenset(b"LBU")
+# An unknown command stands outside of the order: it hides and ends nothing.
+_ENDS: Final = _RANK | {_UNKNOWN: len(_RANK)}
 
 
 class MacroTable(Mapping[bytes, bytes]):
@@ -24,19 +24,22 @@ class MacroTable(Mapping[bytes, bytes]):
     Later stages hide earlier ones. Nothing is parsed until something is looked up.
     """
 
-    __slots__ = ("_pending", "_stack")
+    __slots__ = ("_passing", "_pending", "_stack")
 
     def __init__(self) -> None:
         self._pending: dict[int, Macros] = {}
-        # In the order of a session; the rank of a command that ends each one, or any lower.
+        # In the order of a session, with their ranks; the last is what a look-up begins with,
+        # but for what holds for this event only.
         self._stack: list[tuple[int, Macros]] = []
+        self._passing: Macros | None = None
 
     def __getitem__(self, name: bytes) -> bytes:
         other = name[1:-1] if name[:1] == b"{" and name[-1:] == b"}" else b"{" + name + b"}"
         for values in self._newest_first():
-            for spelling in (name, other):
-                if spelling in values:
-                    return values[spelling]
+            if name in values:
+                return values[name]
+            if other in values:
+                return values[other]
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -49,12 +52,16 @@ class MacroTable(Mapping[bytes, bytes]):
         return f"MacroTable({dict(self)!r})"
 
     def _newest_first(self) -> Iterator[Mapping[bytes, bytes]]:
-        return (macros.values for _, macros in reversed(self._stack))
+        if self._passing is not None:
+            yield self._passing.values
+        for _, macros in reversed(self._stack):
+            yield macros.values
 
     def copy(self) -> MacroTable:
         """Another table that stays as this one is now."""
         table = MacroTable()
         table._stack += self._stack
+        table._passing = self._passing
         return table
 
     # --- for the connection --------------------------------------------------------------
@@ -62,7 +69,7 @@ class MacroTable(Mapping[bytes, bytes]):
     def announce(self, macros: Macros) -> None:
         """Keep macros for the command that they belong to; what no command has is dropped."""
         code = macros.command[0]
-        if code in _HOLDS:
+        if code in _ENDS:
             self._pending[code] = macros
 
     def enter(self, code: int) -> None:
@@ -74,12 +81,15 @@ class MacroTable(Mapping[bytes, bytes]):
         rank, stack, pending = _ENDS[code], self._stack, self._pending
         while stack and stack[-1][0] >= rank:
             stack.pop()
-        if pending:
-            macros = pending.pop(code, None)
-            if pending and rank != _PASSING:
-                self._catch_up(rank)
-            if macros is not None:
-                self._stack.append((_HOLDS[code], macros))
+        macros = pending.pop(code, None)
+        if pending and code != _UNKNOWN:
+            self._catch_up(rank)
+        if code in _PASSING:
+            self._passing = macros
+            return
+        self._passing = None
+        if macros is not None:
+            self._stack.append((rank, macros))
 
     def _catch_up(self, rank: int) -> None:
         """Bring in force what is pending for commands before one of this rank; drop the rest."""
@@ -93,10 +103,12 @@ class MacroTable(Mapping[bytes, bytes]):
         stack, pending = self._stack, self._pending
         while stack and stack[-1][0] >= _MAIL:
             stack.pop()
-        for code in [code for code in pending if _HOLDS[code] >= _MAIL]:
+        self._passing = None
+        for code in [code for code in pending if _ENDS[code] >= _MAIL]:
             del pending[code]
 
     def forget_all(self) -> None:
         """Drop everything: the next client is another one."""
         self._stack.clear()
+        self._passing = None
         self._pending.clear()

@@ -54,7 +54,8 @@ ALL_EVENTS: Final[frozenset[OptionalEvent]] = frozenset(
 # What Postfix offers for its milter_protocol settings 2, 3, 4 and 6 (seen on the wire).
 _STEPS_BY_VERSION: Final = {2: Steps(0x7F), 3: Steps(0x17F), 4: Steps(0x37F)}
 
-_MDS_BITS: Final = int(MDS_STEPS)
+_MDS_256K: Final = int(Steps.MDS_256K)
+_MDS_1M: Final = int(Steps.MDS_1M)
 
 # The first version of each event that version 2 does not have.
 SINCE: Final[Mapping[type[Command], int]] = {Unknown: 3, Data: 4}
@@ -127,10 +128,10 @@ def offer(version: int = MAX_VERSION, *, actions: Actions = ALL_ACTIONS) -> Nego
 
 def packet_limit(steps: Steps) -> int:
     """The largest payload that both sides agreed to, in bytes."""
-    mds = _MDS_BITS & int(steps)
-    if mds & Steps.MDS_1M:
+    bits = int(steps)  # a flag makes another flag of each &
+    if bits & _MDS_1M:
         return 1024 * 1024 - 1
-    return 256 * 1024 - 1 if mds else MAX_PACKET
+    return 256 * 1024 - 1 if bits & _MDS_256K else MAX_PACKET
 
 
 def offer_fault(offer: Negotiate) -> str | None:

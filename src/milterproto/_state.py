@@ -55,6 +55,9 @@ from ._flags import Actions, Steps
 class State(enum.Enum):
     """Where a connection stands; the same for both roles."""
 
+    # Each is there once. The enum's own hashes the name, in Python: 0.1 us at each look-up.
+    __hash__ = object.__hash__
+
     OPENING = enum.auto()
     """Nothing but the negotiation may come."""
     NEGOTIATED = enum.auto()

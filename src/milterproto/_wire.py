@@ -173,7 +173,7 @@ def _negotiation_head(head: bytes) -> tuple[int, Actions, Steps]:
 
 
 # The three most frequent events are made without the `__init__` of frozen classes, which looks up
-# each field by its name to get round their own `__setattr__`: 0.2 us less for each.
+# each field by its name to get round their own `__setattr__`: 0.1 us less for each.
 _new: Final = object.__new__
 _set_command: Final = vars(Macros)["command"].__set__
 _set_raw: Final = vars(Macros)["raw"].__set__
@@ -276,10 +276,13 @@ RESPONSE_DECODERS: Final[Mapping[int, Callable[[bytes], Response]]] = {
 # --- encoding ----------------------------------------------------------------------------
 
 
+_pack_header: Final = struct.Struct("!Lc").pack
+
+
 def _frame(code: bytes, payload: bytes, limit: int) -> bytes:
     if len(payload) > limit:
         raise LocalProtocolError(f"a payload of {len(payload)} bytes, more than {limit}")
-    return (len(payload) + 1).to_bytes(4, "big") + code + payload
+    return _pack_header(len(payload) + 1, code) + payload
 
 
 def _check_text(text: bytes, what: str) -> None:
@@ -422,7 +425,7 @@ _MACRO_COMMANDS: Final = frozenset(
     )
 )
 
-_COMMAND_ENCODERS: Final[Mapping[type[Command], Callable[[Any], bytes]]] = {
+_COMMAND_PAYLOADS: Final[Mapping[type[Command], Callable[[Any], bytes]]] = {
     Negotiate: _encode_negotiate,
     Macros: _encode_macros,
     Connect: _encode_connect,
@@ -438,6 +441,10 @@ _COMMAND_ENCODERS: Final[Mapping[type[Command], Callable[[Any], bytes]]] = {
     Quit: _encode_nothing,
     QuitNewConnection: _encode_nothing,
     Unknown: _encode_unknown,
+}
+
+_COMMAND_ENCODERS: Final = {
+    kind: (COMMAND_CODES[kind], encode) for kind, encode in _COMMAND_PAYLOADS.items()
 }
 
 _RESPONSE_ENCODERS: Final[Mapping[type[Response], tuple[bytes, Callable[[Any], bytes]]]] = {
@@ -463,7 +470,8 @@ _RESPONSE_ENCODERS: Final[Mapping[type[Response], tuple[bytes, Callable[[Any], b
 def encode_command(event: Command, limit: int = MAX_PACKET) -> bytes:
     """The frame for a command; `limit` is the largest payload that the filter reads."""
     try:
-        return _frame(COMMAND_CODES[type(event)], _COMMAND_ENCODERS[type(event)](event), limit)
+        code, encode = _COMMAND_ENCODERS[type(event)]
+        return _frame(code, encode(event), limit)
     except _WRONG_TYPES as exc:
         raise _wrong_field(event) from exc
 

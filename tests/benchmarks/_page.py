@@ -33,14 +33,16 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     )
 
 
-def _bar(x: float, y: float, width: float, height: float, colour: str) -> str:
-    place = f'x="{x}" y="{y}" width="{width:.1f}" height="{height}"'
-    return f'<rect {place} fill="{colour}"/>'
-
-
 def _text(x: float, y: float, text: str, anchor: str = "start", *, bold: bool = False) -> str:
     weight = ' font-weight="bold"' if bold else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'
+
+
+def _number(power: int) -> str:
+    for least, letter in ((6, "M"), (3, "k"), (0, "")):
+        if power >= least:
+            return f"{10 ** (power - least)}{letter}"
+    return f"{10.0**power:g}"
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
@@ -63,7 +65,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
             colour = COLOURS[names.index(name) % len(COLOURS)]
             parts += [
                 _text(left - 8, y + 12, name, "end"),
-                _bar(left, y, length, row - 4, colour),
+                f'<path d="M{left} {y}h{length:.1f}v{row - 4}h-{length:.1f}z" fill="{colour}"/>',
                 _text(left + length + 5, y + 12, f"{value:,.1f}"),
             ]
             y += row
@@ -75,7 +77,7 @@ def lines(
     title: str, across: str, upwards: str, curves: Mapping[str, Sequence[tuple[float, float]]]
 ) -> str:
     """Curves on two logarithmic scales, where a straight line of slope 1 is linear growth."""
-    width, height, left, top, right, bottom = 760, 420, 70, 44, 190, 48
+    width, height, left, top, right, bottom = 820, 420, 80, 44, 230, 48
     points = [point for curve in curves.values() for point in curve]
     (x0, x1), (y0, y1) = (
         (int(log10(min(values)) // 1), int(-(-log10(max(values)) // 1)))
@@ -90,20 +92,19 @@ def lines(
     for power in range(x0, x1 + 1):
         x, _ = place(10**power, 10**y0)
         parts.append(f'<path d="M{x:.1f} {top}V{height - bottom}" stroke="#dddddd"/>')
-        parts.append(_text(x, height - bottom + 16, f"{10.0**power:,g}", "middle"))
+        parts.append(_text(x, height - bottom + 16, _number(power), "middle"))
     for power in range(y0, y1 + 1):
         _, y = place(10**x0, 10**power)
         parts.append(f'<path d="M{left} {y:.1f}H{width - right}" stroke="#dddddd"/>')
-        parts.append(_text(left - 6, y + 4, f"{10.0**power:,g}", "end"))
+        parts.append(_text(left - 6, y + 4, _number(power), "end"))
     parts.append(_text((left + width - right) / 2, height - 12, across, "middle"))
     parts.append(_text(left - 6, top - 8, upwards, "middle"))
     for number, (name, curve) in enumerate(curves.items()):
         colour = COLOURS[number % len(COLOURS)]
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*point) for point in curve))
-        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve))
+        style = f'fill="none" stroke="{colour}" stroke-width="2"'
+        parts.append(f'<polyline points="{path}" {style}/>')
         y = top + 16 * number + 10
-        parts.append(
-            f'<path d="M{width - right + 12} {y - 4}h18" stroke="{colour}" stroke-width="2"/>'
-        )
+        parts.append(f'<path d="M{width - right + 12} {y - 4}h18" {style}/>')
         parts.append(_text(width - right + 36, y, name))
     return _svg(width, height, title, parts)

@@ -21,6 +21,9 @@ def serve(tasks: Mapping[str, Task]) -> None:
     for line in sys.stdin:
         name, count = line.rstrip("\n").split("\t")
         task = tasks[name]
+        # The caches are full of another side's data.
+        for _ in range(int(count) // 4):
+            task()
         written = task()
         start = time.process_time()
         for _ in range(int(count)):

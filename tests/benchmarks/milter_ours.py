@@ -67,8 +67,8 @@ def ask(script: Sequence[tuple[session.Step, bytes]]) -> list[bytes]:
         written.append(conn.send(MAKE[code](*fields)))
         if reply:
             conn.receive_data(reply)
-            for _ in conn.events():
-                pass
+            while not conn.our_turn:
+                conn.next_event()
     return written
 
 

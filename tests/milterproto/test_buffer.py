@@ -73,6 +73,18 @@ def test_pieces_stored_before_anybody_asks() -> None:
     assert not buffer
 
 
+@pytest.mark.parametrize("cuts", [(6, 9), (6, 7), (4, 9), (2, 3), (5, 11)])
+def test_a_frame_in_three_pieces(cuts: tuple[int, int]) -> None:
+    """All stored before anybody asks, or one by one."""
+    stream = b"\0\0\0\x08Babcdefg\0\0\0\x01T"
+    first, second = cuts
+    chunks = (stream[:first], stream[first:second], stream[second:])
+    for eager in (False, True):
+        found, error, rest = read(list(chunks), 100, eager=eager)
+        assert found == [(ord("B"), b"abcdefg"), (ord("T"), b"")]
+        assert (error, rest) == ("", False)
+
+
 def test_a_cleared_buffer_is_empty() -> None:
     """Nothing of a broken stream stays in memory."""
     buffer = FrameBuffer(CODES, 100)
@@ -85,11 +97,11 @@ def test_a_cleared_buffer_is_empty() -> None:
     assert buffer.next_frame() is None
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_length_of_zero_is_refused_at_once(whole: bool) -> None:
+@pytest.mark.parametrize("chunks", [[b"\0\0\0\0\0"], [b"\0\0\0\0T"], [b"\0\0", b"\0\0"]], ids=repr)
+def test_a_length_of_zero_is_refused_at_once(chunks: list[bytes]) -> None:
     """libmilter would take the next frame's first byte for a command."""
     buffer = FrameBuffer(CODES, 100)
-    for chunk in [b"\0\0\0\0\0"] if whole else [b"\0\0", b"\0\0"]:
+    for chunk in chunks:
         buffer.feed(chunk)
     with pytest.raises(mp.RemoteProtocolError, match="length 0"):
         buffer.next_frame()

@@ -105,6 +105,27 @@ def test_macros_of_commands_that_were_not_wanted_are_there_all_the_same() -> Non
     assert b"early" not in table
 
 
+def test_macros_of_a_command_that_has_yet_to_come_are_not_in_force() -> None:
+    """Nor do they wait any longer, once another command has come first."""
+    table = MacroTable()
+    announce(table, mp.Helo, tls_version="x")
+    announce(table, mp.RcptTo, rcpt_addr="b@x")
+    table.enter(M)
+    assert set(table) == {b"tls_version"}
+    table.enter(R)
+    assert set(table) == {b"tls_version"}
+
+
+def test_an_unknown_command_takes_nobodys_macros() -> None:
+    """What waits for another command goes on waiting."""
+    table = MacroTable()
+    announce(table, mp.MailFrom, i="Q1")
+    table.enter(U)
+    assert not table
+    table.enter(M)
+    assert table[b"i"] == b"Q1"
+
+
 def test_forgetting_a_message_keeps_client_and_helo() -> None:
     """Postfix does not send HELO again after RSET."""
     table = MacroTable()
