@@ -190,13 +190,21 @@ def test_a_thousand_exchanges_given_up(site: Site) -> None:
 
 
 def test_fifty_at_once(site: Site) -> None:
-    """Each with an smtpd and a connection of its own."""
+    """Each with an smtpd and a connection of its own; each hears what is true.
+
+    On a machine with much else to do it may be "try again" first (454), which no client minds.
+    """
 
     def one(number: int) -> int:
-        with site.smtp("tls") as smtp:
-            right = number % 2 == 0
-            mechanism = MECHANISMS[number % 3]
-            return log_in(smtp, mechanism, ANN, "ann" if right else "wrong")[0]
+        right = number % 2 == 0
+        mechanism = MECHANISMS[number % 3]
+        code = 454
+        for _ in range(5):
+            with site.smtp("tls") as smtp:
+                code = log_in(smtp, mechanism, ANN, "ann" if right else "wrong")[0]
+            if code != 454:
+                break
+        return code
 
     with site.daemon(), ThreadPoolExecutor(50) as pool:
         assert list(pool.map(one, range(50))) == [235, 535] * 25
