@@ -50,9 +50,13 @@ bench: $(VENV)/.stamp-test ## our speed beside that of others, as ratios of one 
 	@$(BIN)/python -m tests.benchmarks.bench_tcptable
 
 .PHONY: long
-long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists
+long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups; thousands of sessions beside real peers
 	@$(BIN)/python -m tests.benchmarks.long_table
 	@$(BIN)/python -m tests.benchmarks.long_edits
+	@$(BIN)/python -m tests.benchmarks.long_libmilter
+	@$(BIN)/python -m tests.benchmarks.long_dovecot
+	@$(BIN)/python -m tests.benchmarks.long_nginx
+	@$(BIN)/python -m tests.benchmarks.long_postmap
 
 .PHONY: fuzz
 fuzz: $(VENV)/.stamp-test $(VENV)/.stamp-fuzz ## coverage-guided, each decoder; SECONDS=600 for longer than 10 each
