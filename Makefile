@@ -60,6 +60,10 @@ long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, tho
 	@$(BIN)/python -m tests.benchmarks.long_edits
 	@$(BIN)/python -m tests.benchmarks.long_filters
 	@$(BIN)/python -m tests.benchmarks.long_smtp_milter
+	@$(BIN)/python -m tests.benchmarks.long_libmilter
+	@$(BIN)/python -m tests.benchmarks.long_dovecot
+	@$(BIN)/python -m tests.benchmarks.long_nginx
+	@$(BIN)/python -m tests.benchmarks.long_postmap
 
 .PHONY: fuzz
 fuzz: $(VENV)/.stamp-test $(VENV)/.stamp-fuzz ## coverage-guided, each decoder; SECONDS=600 for longer than 10 each

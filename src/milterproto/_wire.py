@@ -491,7 +491,10 @@ def encode_response(event: Response, limit: int = MAX_PACKET) -> bytes:
         if type(event) is AddRecipient:
             payload = _encode_new_address(event.recipient, event.parameters)
             return _frame(b"2" if event.parameters else b"+", payload, limit)
-        code, encode = _RESPONSE_ENCODERS[type(event)]
+        row = _RESPONSE_ENCODERS.get(type(event))
+        if row is None:
+            raise LocalProtocolError(f"{type(event).__name__}(...) is never sent")
+        code, encode = row
         return _frame(code, encode(event), limit)
     except _WRONG_TYPES as exc:
         raise _wrong_field(event) from exc

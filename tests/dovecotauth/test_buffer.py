@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dovecotauth as da
-from dovecotauth._buffer import LineBuffer
+from dovecotauth._buffer import LineBuffer, looks_like
 
 from .strategies import pieces
 
@@ -106,3 +106,36 @@ def test_no_byte_is_looked_at_twice() -> None:
         buffer.feed(piece)
     buffer.feed(b"\n")
     assert buffer.next() == b"twoxy"
+
+
+def test_an_empty_line_is_one() -> None:
+    """It has no byte of its own, at the beginning neither."""
+    buffer = LineBuffer(1000)
+    buffer.feed(b"\nx\n")
+    assert buffer.next() == b""
+    assert buffer.next() == b"x"
+
+
+@pytest.mark.parametrize("chunk", [b"one\nEHLO x.test\n", b"one\nEHLO x.test"])
+def test_a_stranger_behind_a_line(chunk: bytes) -> None:
+    """Each line is looked at where it begins."""
+    buffer = LineBuffer(1000)
+    buffer.feed(chunk)
+    assert buffer.next() == b"one"
+    with pytest.raises(da.RemoteProtocolError, match="an SMTP client"):
+        buffer.next()
+
+
+def test_what_looks_like_nothing() -> None:
+    """Then nothing is said of it."""
+    assert looks_like(b"HTTP/1.1") == ""
+
+
+def test_no_byte_is_copied_for_each_piece() -> None:
+    """A line that comes in many pieces is put together in one place."""
+    buffer = LineBuffer(1000)
+    buffer.feed(b"o")
+    buffer.feed(b"n")
+    together = buffer._data
+    buffer.feed(b"e")
+    assert buffer._data is together

@@ -234,3 +234,8 @@ def test_forward_fields_that_kill_dovecot(value: bytes) -> None:
     assert encode_parameters(((b"forward_fields", None), (b"forward_fields", b""), (b"x", b"y")))
     good = da.join_fields(((b"a", b"b\t\r\n\x01=c"), (b"d", None)))
     assert encode_parameters(((b"forward_fields", good),))
+
+
+def test_only_a_tab_parts_fields() -> None:
+    """A blank belongs to its value."""
+    assert da.split_fields(b"a=b c\td") == ((b"a", b"b c"), (b"d", None))

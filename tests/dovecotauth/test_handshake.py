@@ -144,3 +144,11 @@ def test_numbers_of_a_hello(pid: int, connection_id: int, what: str) -> None:
     """In 32 bits."""
     with pytest.raises(da.LocalProtocolError, match=what):
         encode_server_hello(da.ServerHello((PLAIN,), pid, connection_id, COOKIE), 4, (PLAIN,))
+
+
+def test_only_the_servers_pid_shows_the_order() -> None:
+    """Other lines may well stand before the mechanisms."""
+    reader = HelloReader()
+    for line in (b"CUID\t1", b"COOKIE\t" + COOKIE, b"MECH\tPLAIN", b"SPID\t1"):
+        assert reader.read(line.split(b"\t")) is None
+    assert not reader.spid_before_mech

@@ -13,15 +13,18 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
+from typing import Any, TypeAlias
 
-from .targets import CORPUS, TARGETS, seeds
+from .targets import CORPUS, PACKAGES, TARGETS, seeds
 
 BUILD = Path("build/fuzz")
 MAX_INPUT = 4096
 # Python reads each byte three times over, under instrumentation: this is far off all the same.
 SLOW_INPUT = 10  # seconds
 MEMORY = 1024  # MiB
-KEPT = 120  # inputs of a target; of the smallest
+
+Step: TypeAlias = tuple[str, int, int]
 
 
 def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
@@ -75,23 +78,44 @@ def _write(directory: Path, inputs: list[bytes]) -> None:
 
 
 def _keep(name: str, corpus: Path) -> None:
-    """The smallest set of inputs that reaches as far, but for those that are seeds anyway."""
-    merged = corpus.parent / "merged"
-    merged.mkdir()
-    vectors = corpus.parent / "vectors"
-    _write(vectors, seeds(name))
-    _run(name, "-merge=1", f"-timeout={SLOW_INPUT}", str(merged), str(corpus))
-    known = set(seeds(name)) - _committed(name)
-    inputs = [file.read_bytes() for file in merged.iterdir()]
-    found = sorted(set(inputs) - known, key=lambda data: (len(data), data))[:KEPT]
-    CORPUS.mkdir(exist_ok=True)
-    lines = "".join(f"{data.hex()}\n" for data in found)
-    (CORPUS / f"{name}.txt").write_text(lines, encoding="ascii")
-
-
-def _committed(name: str) -> set[bytes]:
+    """Of what was found, the smallest inputs that run some step that none before them runs."""
     file = CORPUS / f"{name}.txt"
-    return set(map(bytes.fromhex, file.read_text().split())) if file.exists() else set()
+    known = file.read_text(encoding="ascii").split() if file.exists() else []
+    seen: set[Step] = set()
+    for data in seeds(name):
+        seen |= _steps(name, data)
+    found = sorted(
+        {path.read_bytes() for path in corpus.iterdir()}, key=lambda one: (len(one), one)
+    )
+    for data in found:
+        steps = _steps(name, data)
+        if not steps <= seen:
+            seen |= steps
+            known.append(data.hex())
+    CORPUS.mkdir(exist_ok=True)
+    file.write_text("".join(f"{line}\n" for line in known), encoding="ascii")
+
+
+def _steps(name: str, data: bytes) -> set[Step]:
+    """From which line to which the codecs go with an input."""
+    steps: set[Step] = set()
+    last: dict[FrameType, int] = {}
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        path = frame.f_code.co_filename
+        if not any(f"/{package}/" in path for package in PACKAGES) or "/tests/" in path:
+            return None
+        if event == "line":
+            steps.add((path, last.get(frame, 0), frame.f_lineno))
+            last[frame] = frame.f_lineno
+        return trace
+
+    sys.settrace(trace)
+    try:
+        TARGETS[name].run(data)
+    finally:
+        sys.settrace(None)
+    return steps
 
 
 def main() -> int:

@@ -101,7 +101,7 @@ def stable(event: Any) -> None:
     pairs: list[tuple[Any, Any]] = []
     if isinstance(event, mp.Command):
         pairs.append((encode_command, COMMAND_DECODERS))
-    if isinstance(event, mp.Response) and type(event) is not mp.ConnectionFailure:  # never sent
+    if isinstance(event, mp.Response):
         pairs.append((encode_response, RESPONSE_DECODERS))
     for encode, decoders in pairs:
         try:

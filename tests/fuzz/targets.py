@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +34,10 @@ class Target:
 
 def seeds(name: str) -> list[bytes]:
     """What fuzzing begins with: the vectors, and what has been found to reach further."""
-    found = [put_together(b"", stream) for stream in TARGETS[name].streams()]
+    # The first byte of a script has the options, of which the first makes the limits small.
+    scripts = (b"", b"\1")
+    streams = [*TARGETS[name].streams(), *_ENDLESS[TARGETS[name].split]]
+    found = [put_together(one, stream) for stream in streams for one in scripts]
     file = CORPUS / f"{name}.txt"
     if file.exists():
         found += [bytes.fromhex(line) for line in file.read_text().split()]
@@ -93,6 +96,13 @@ _GREET: Final = b"VERSION\t1\t4\nCPID\t1\n"
 _GREETED: Final = (
     b"VERSION\t1\t4\nMECH\tPLAIN\nMECH\tSCRAM-SHA-256\nSPID\t1\nCUID\t1\nCOOKIE\t" + b"0" * 32
 ) + b"\nDONE\n<|>"
+
+# A message that has not come to its end, and is longer than the small limits.
+_ENDLESS: Final[dict[Callable[[bytes], list[bytes]], Sequence[bytes]]] = {
+    mutate.split_frames: [b"\0\0\0\x4b" + code + b"x" * 69 for code in (b"B", b"b")],
+    mutate.split_lines: [b"x" * size for size in (50, 130, 500)],
+    mutate.split_netstrings: [b"80:" + b"x" * 70],
+}
 
 _FRAMES: Final = (mutate.split_frames, mutate.in_frame)
 _LINES: Final = (mutate.split_lines, mutate.in_line)

@@ -8,6 +8,7 @@ has to say of the same bytes.
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import re
 import signal
@@ -143,8 +144,9 @@ class Log:
     def judge(self, session: Session) -> Seen:
         """What nginx did, by its log and by what the client read."""
         lines, line, kept = self._lines[session.port], session.line, session.kept
-        if line == b"250 2.0.0 fine\r\n":
-            # Nobody has logged in, and nothing is logged: that is the next server's reply to RCPT.
+        if line in (b"250 2.0.0 fine\r\n", b"+OK fine\r\n"):
+            # Nobody has logged in, or one without a name, and nothing is logged: that is the next
+            # server's reply to RCPT, or to PASS.
             return Seen("in")
         for logged in lines:
             if found := re.search(r", upstream: \"?([^ \"]*)", logged):
@@ -483,8 +485,8 @@ CREDENTIALS: Final = [
 ANSWERS: Final = [*STATUSES, *WAITS, *CODES, *LOOPBACK, *SERVERS, *PORTS, *HEADS, *CREDENTIALS]
 
 
-@pytest.fixture(scope="module")
-def peers(nginx_program: Path) -> Iterator[Peers]:
+@contextlib.contextmanager
+def running(nginx_program: Path) -> Iterator[Peers]:
     """nginx between a service that says anything, and mail servers that take everybody."""
     with (
         RawAuthServer() as auth,
@@ -496,8 +498,15 @@ def peers(nginx_program: Path) -> Iterator[Peers]:
     ):
         yield Peers(nginx, auth, {"smtp": smtp, "imap": imap, "pop3": pop3})
         assert nginx.exit_status is None
+
+
+@pytest.fixture(scope="module")
+def peers(nginx_program: Path) -> Iterator[Peers]:
+    """One nginx for all of them."""
+    with running(nginx_program) as started:
+        yield started
         # Shown with a test that fails.
-        print(nginx.log()[-5000:])
+        print(started.nginx.log()[-5000:])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -349,3 +349,12 @@ def test_a_full_packet_passes() -> None:
     """65535 bytes of payload are the most that every peer reads."""
     assert len(encode_command(mp.Body(b"x" * MAX_PACKET))) == 5 + 65535
     assert len(encode_response(mp.Quarantine(b"x" * 65534))) == 5 + 65535
+
+
+@pytest.mark.parametrize(
+    "event", [mp.ConnectionFailure(), mp.Connect, mp.Helo(b"x"), None], ids=repr
+)
+def test_what_is_no_response(event: Any) -> None:
+    """Found by fuzzing: it was a KeyError."""
+    with pytest.raises(mp.LocalProtocolError):
+        encode_response(event)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tcptable as tt
-from tcptable._buffer import LineBuffer
+from tcptable._buffer import LineBuffer, looks_like
 
 from .strategies import pieces
 
@@ -105,3 +105,34 @@ def test_no_byte_is_copied_for_each_piece() -> None:
     together = buffer._data
     buffer.feed(b"e")
     assert buffer._data is together
+
+
+def test_an_empty_line_is_one() -> None:
+    """It has no byte of its own, at the beginning neither."""
+    buffer = LineBuffer(1000)
+    buffer.feed(b"\nx\n")
+    assert buffer.next() == b""
+    assert buffer.next() == b"x"
+
+
+@pytest.mark.parametrize("chunk", [b"one\nEHLO x.test\n", b"one\nEHLO x.test"])
+def test_a_stranger_behind_a_line(chunk: bytes) -> None:
+    """Each line is looked at where it begins."""
+    buffer = LineBuffer(1000)
+    buffer.feed(chunk)
+    assert buffer.next() == b"one"
+    with pytest.raises(tt.RemoteProtocolError, match="an SMTP client"):
+        buffer.next()
+
+
+def test_what_looks_like_nothing() -> None:
+    """Then nothing is said of it."""
+    assert looks_like(b"HTTP/1.1") == ""
+
+
+def test_lines_are_bytes() -> None:
+    """However they were put together: they are compared, and kept."""
+    buffer = LineBuffer(1000)
+    buffer.feed(b"o")
+    buffer.feed(b"ne\n")
+    assert type(buffer.next()) is bytes

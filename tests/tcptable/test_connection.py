@@ -319,3 +319,22 @@ def test_events_of_a_client_end_with_the_reply() -> None:
     assert list(conn.events()) == [tt.Found(b"x")]
     with pytest.raises(tt.RemoteProtocolError, match="not asked for"):
         conn.send(tt.Get(b"b"))
+
+
+@pytest.mark.parametrize("make", [bytearray, lambda data: memoryview(bytearray(data))])
+def test_what_is_fed_is_copied(make: Callable[[bytes], bytearray | memoryview]) -> None:
+    """So that the driver may use its buffer again."""
+    conn, data = tt.ServerConnection(), make(REQUEST)
+    conn.receive_data(data)
+    data[0:1] = b"x"
+    assert conn.next_event() == tt.Get(b"a")
+
+
+def test_the_first_error_has_the_hint() -> None:
+    """And so has each that repeats it."""
+    conn = tt.ServerConnection(max_request=10)
+    conn.receive_data(b"get " + b"x" * 10)
+    for _ in range(2):
+        with pytest.raises(tt.RemoteProtocolError) as caught:
+            conn.next_event()
+        assert caught.value.hint == tt.TempError(b"this can't be read")

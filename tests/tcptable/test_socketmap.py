@@ -142,6 +142,7 @@ def test_a_broken_reply(payload: bytes, complaint: str) -> None:
         (b"OK", tt.NotFound()),
         (b"NOTFOUND", tt.NotFound()),
         (b"TEMP", tt.TempError()),
+        (b"TIMEOUT x", tt.TempError(b"x")),
     ],
 )
 def test_replies_as_postfix_takes_them(payload: bytes, event: tt.Reply) -> None:
