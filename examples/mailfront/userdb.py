@@ -279,43 +279,43 @@ class UserDB:
 
     async def user(self, address: str) -> User | None:
         """All of the user of that address, for those who check passwords."""
-        return cast("User | None", await self._value(select(User).where(User.address == address)))
+        return cast("User | None", await self.value(select(User).where(User.address == address)))
 
     # Others need not be allowed to read passwords' hashes, and ask for what they need.
 
     async def has_user(self, address: str) -> bool:
         """Whether it is a user's address."""
         query = select(User.address).where(User.address == address)
-        return await self._value(query) is not None
+        return await self.value(query) is not None
 
     async def mailbox(self, address: str) -> str | None:
         """Where the mail of that user goes."""
         query = select(User.mailbox).where(User.address == address)
-        return cast("str | None", await self._value(query))
+        return cast("str | None", await self.value(query))
 
     async def plan(self, address: str) -> Plan | None:
         """What that user pays for. LookupError for a plan that is none of `Plan`."""
         query = select(User.plan).where(User.address == address)
-        return cast("Plan | None", await self._value(query))
+        return cast("Plan | None", await self.value(query))
 
     async def alias(self, address: str) -> str | None:
         """The targets of that alias."""
         query = select(Alias.targets).where(Alias.address == address)
-        return cast("str | None", await self._value(query))
+        return cast("str | None", await self.value(query))
 
     async def has_domain(self, name: str) -> bool:
         """Whether mail is received for that domain."""
-        return await self._value(select(Domain.name).where(Domain.name == name)) is not None
+        return await self.value(select(Domain.name).where(Domain.name == name)) is not None
 
     async def site_key(self) -> bytes:
         """32 bytes that are this site's own, made with the tables."""
-        value = await self._value(select(Secret.value).where(Secret.name == SITE_KEY))
+        value = await self.value(select(Secret.value).where(Secret.name == SITE_KEY))
         if value is None:
             raise LookupError("this database has no site key: userdb.py makes it")
         return cast("bytes", value)
 
-    async def _value(self, query: Select[Any]) -> Any:
-        """The one that there is, or None."""
+    async def value(self, query: Select[Any]) -> Any:
+        """The one value that there is, or None; for tables of others, too."""
 
         async def ask() -> Any:
             async with self._session() as session:

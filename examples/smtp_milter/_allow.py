@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Final, final
 
+import attrs
 from mailfront._addresses import names_of
-from mailfront._patience import Patience
 from mailfront.userdb import Base, UserDB
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 ANYBODY: Final = "*"
-AT_ONCE: Final = 10  # as many connections as `UserDB.connect` makes
 
 
 class AllowedSender(Base):
@@ -31,32 +28,22 @@ class AllowedSender(Base):
 
 
 @final
+@attrs.frozen
 class AllowList:
-    """Asks the user database; raises what it raises, and TimeoutError after ``patience`` s."""
+    """Asks the user database; raises what it raises, and TimeoutError after its patience."""
 
-    def __init__(self, users: UserDB, patience: float) -> None:
-        self._users = users
-        self._patience = Patience(patience, AT_ONCE)
+    users: UserDB
 
     async def has(self, recipient: bytes, sender: bytes) -> bool:
         """Whether the recipient takes all that comes from that sender; both as in the envelope."""
         recipients = names_of(_bare(recipient))
         if not recipients:
             return False
-        senders = senders_of(_bare(sender))
-        return await self._patience.within(functools.partial(self._ask, recipients, senders))
-
-    async def close(self) -> None:
-        """Close the database's connections."""
-        await self._patience.end()
-        await self._users.close()
-
-    async def _ask(self, recipients: list[str], senders: list[str]) -> bool:
         query = select(AllowedSender.sender).where(
-            AllowedSender.recipient.in_(recipients), AllowedSender.sender.in_(senders)
+            AllowedSender.recipient.in_(recipients),
+            AllowedSender.sender.in_(senders_of(_bare(sender))),
         )
-        async with AsyncSession(self._users.engine) as session:
-            return (await session.execute(query.limit(1))).scalar_one_or_none() is not None
+        return await self.users.value(query.limit(1)) is not None
 
 
 def senders_of(address: bytes) -> list[str]:

@@ -119,14 +119,13 @@ async def _database(config: Config) -> tuple[bool, str]:
     from smtp_milter._allow import AllowList  # noqa: PLC0415
 
     assert config.allow_list is not None
-    allow_list = None
+    users = None
     try:
-        users = UserDB.connect(config.allow_list.database)
-        allow_list = AllowList(users, config.allow_list.patience)
-        await allow_list.has(b"<a@b>", b"<c@d>")
+        users = UserDB.connect(config.allow_list.database, patience=config.allow_list.patience)
+        await AllowList(users).has(b"<a@b>", b"<c@d>")
     except Exception as error:
         return False, f"allow list: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     finally:
-        if allow_list is not None:
-            await allow_list.close()
+        if users is not None:
+            await users.close()
     return True, "allow list: the database answers"

@@ -86,16 +86,15 @@ async def _allow_list(config: AllowListConfig) -> AsyncIterator[AllowList]:
 
     from smtp_milter import _allow  # noqa: PLC0415
 
-    users = UserDB.connect(config.database)
-    allow_list = _allow.AllowList(users, config.patience)
+    users = UserDB.connect(config.database, patience=config.patience)
     try:
         try:
             await users.create_tables()
         except SQLAlchemyError as error:
             raise OSError(f"the user database: {str(error).splitlines()[0]}") from None
-        yield allow_list
+        yield _allow.AllowList(users)
     finally:
-        await allow_list.close()
+        await users.close()
 
 
 async def tell(config: Config) -> bool:

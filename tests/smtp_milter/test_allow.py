@@ -46,7 +46,7 @@ def test_who_is_listed(tmp_path: Path, recipient: bytes, sender: bytes, listed: 
 
     async def ask() -> bool:
         users = UserDB.connect(f"sqlite+aiosqlite:///{tmp_path}/users.db")
-        allow_list = AllowList(users, 5)
+        allow_list = AllowList(users)
         try:
             with pytest.raises(SQLAlchemyError):
                 await allow_list.has(b"<a@b>", b"<>")
@@ -54,6 +54,6 @@ def test_who_is_listed(tmp_path: Path, recipient: bytes, sender: bytes, listed: 
             await users.add([AllowedSender(*row) for row in ROWS])
             return await allow_list.has(recipient, sender)
         finally:
-            await allow_list.close()
+            await users.close()
 
     assert asyncio.run(ask()) is listed
