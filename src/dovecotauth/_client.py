@@ -27,6 +27,11 @@ from ._state import CLIENTS_MOVE, REQUESTS, Greeting, Phase, State, kind
 # Dovecot's own greeting with every mechanism that it knows has less than 1 KiB.
 MAX_HANDSHAKE: Final = 65536
 
+# As in `Connection`.
+_OPEN: Final = State.OPEN
+_GREETED: Final = Greeting.DONE
+_CANCELLED: Final = Phase.CANCELLED
+
 Received: TypeAlias = Version | ServerHello | Cont | Ok | Fail | Cancelled
 """What a client is told, but for the end."""
 
@@ -49,6 +54,7 @@ class ClientConnection(Connection[Received, FromClient]):
         self._hello = HelloReader()
         self._handshake_left = MAX_HANDSHAKE
         self._offered: tuple[Mechanism, ...] = ()
+        self._names: frozenset[bytes] = frozenset()
         self._given_up: set[int] = set()
 
     @property
@@ -78,7 +84,7 @@ class ClientConnection(Connection[Received, FromClient]):
     # --- what comes
 
     def _read(self, words: list[bytes], line: bytes) -> Received | None:
-        if self._theirs is Greeting.DONE:
+        if self._theirs is _GREETED:
             return self._read_reply(words)
         self._handshake_left -= len(line) + 1
         if self._handshake_left < 0:
@@ -86,6 +92,7 @@ class ClientConnection(Connection[Received, FromClient]):
         hello = self._hello.read(words)
         if hello is not None:
             self._offered = hello.mechanisms
+            self._names = frozenset(one.name for one in self._offered)
             self._they_said(ServerHello)
         return hello
 
@@ -93,9 +100,9 @@ class ClientConnection(Connection[Received, FromClient]):
         decode = _DECODERS.get(words[0])
         if decode is None:
             raise RemoteProtocolError("a reply of no known kind")
-        event: Cont | Ok | Fail | Cancelled = decode(words, self.minor)
+        event: Cont | Ok | Fail | Cancelled = decode(words, self._minor)
         phase = self._requests.get(event.id)
-        late = phase is Phase.CANCELLED and type(event) is not Cancelled
+        late = phase is _CANCELLED and type(event) is not Cancelled
         if late or event.id in self._given_up:
             return None
         step = (phase, kind(event))
@@ -116,19 +123,19 @@ class ClientConnection(Connection[Received, FromClient]):
         return data
 
     def _encode_auth(self, event: Auth) -> bytes:
-        if self._state is not State.OPEN:
+        if self._state is not _OPEN:
             raise LocalProtocolError("no request can be made before both sides have greeted")
         if event.id in self._requests or event.id in self._given_up:
             raise LocalProtocolError(
                 "the id is that of a request that is open, or that was given up: its answer "
                 "would be taken for the answer to this one"
             )
-        if all(event.mechanism != one.name for one in self._offered):
+        if event.mechanism not in self._names:
             raise LocalProtocolError(
                 "the mechanism was not offered: Dovecot would disconnect, and every open request "
                 "with it"
             )
-        data = _wire.encode_auth(event, self.minor)
+        data = _wire.encode_auth(event, self._minor)
         self._move(event.id, REQUESTS[None, Auth])
         return data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import functools
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -19,9 +20,6 @@ _MEANINGS: Final = {letter: byte for byte, letter in ESCAPES.items()}
 _SPECIAL: Final = re.compile(rb"[\0\x01\t\r\n]")
 _ESCAPED: Final = re.compile(rb"\x01(.?)", re.DOTALL)
 
-# Padding and all. Dovecot also takes white space, which nobody sends.
-_BASE64: Final = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
-_DIGITS: Final = re.compile(rb"[0-9]+")
 # More than Dovecot's own names need, and less than could be taken for something else.
 _NAME: Final = re.compile(rb"[!-<>-~]+")
 
@@ -39,6 +37,8 @@ def unescape(text: bytes) -> bytes:
 
     In one pass: by chained replacements 01 01 74 would become TAB after 01, and it is "t".
     """
+    if b"\x01" not in text:
+        return text
     return _ESCAPED.sub(lambda found: _MEANINGS.get(found[1], found[1]), text)
 
 
@@ -83,6 +83,8 @@ def encode_parameters(
     Raises LocalProtocolError for what is none, for NUL, and for names in `reserved`: what they
     say has a place of its own in the event.
     """
+    if parameters == ():
+        return []
     try:
         return [_encode_parameter(name, value, reserved) for name, value in parameters]
     except (AttributeError, TypeError, ValueError):
@@ -90,14 +92,23 @@ def encode_parameters(
 
 
 def _encode_parameter(name: bytes, value: bytes | None, reserved: frozenset[bytes]) -> bytes:
+    low = _checked_name(name)
+    if low in reserved:
+        raise LocalProtocolError(f"{name.decode()!r} is no parameter: the event has a field for it")
+    if value is None:
+        return name
+    if low == b"forward_fields":
+        _check_forwarded(value)
+    return name + b"=" + encode_text(value)
+
+
+# There are few, and the same ones in every request: 0.3 us less for each.
+@functools.lru_cache(maxsize=128)
+def _checked_name(name: bytes) -> bytes:
+    """A name in lower case, for Exim's comparisons don't mind the case."""
     if not _NAME.fullmatch(name):
         raise LocalProtocolError("a parameter's name is printable ASCII without blank and '='")
-    # Exim's comparisons don't mind the case.
-    if name.lower() in reserved:
-        raise LocalProtocolError(f"{name.decode()!r} is no parameter: the event has a field for it")
-    if name.lower() == b"forward_fields" and value is not None:
-        _check_forwarded(value)
-    return name if value is None else name + b"=" + encode_text(value)
+    return name.lower()
 
 
 def _check_forwarded(value: bytes) -> None:
@@ -111,6 +122,8 @@ def encode_text(text: bytes) -> bytes:
     """A value, escaped. Raises LocalProtocolError for NUL, and for what is not bytes."""
     if type(text) is not bytes:
         raise LocalProtocolError("text is given in bytes")
+    if not _SPECIAL.search(text):
+        return text
     if b"\0" in text:
         raise LocalProtocolError("text can't hold NUL: Dovecot would see what stands before it")
     return escape(text)
@@ -121,13 +134,15 @@ def encode_text(text: bytes) -> bytes:
 
 def decode_number(word: bytes, what: str, least: int = 1) -> int:
     """A decimal number in 32 bits; leading zeros count for nothing, as with Dovecot."""
-    if not _DIGITS.fullmatch(word):
+    if not word.isdigit():
         raise RemoteProtocolError(f"{what} that is no decimal number")
-    digits = word.lstrip(b"0") or b"0"
-    # Not int() of any length: Python refuses to read thousands of digits.
-    if len(digits) > 10 or not least <= int(digits) <= MAX_NUMBER:
+    if len(word) > 10:
+        # Not int() of any length: Python refuses to read thousands of digits.
+        word = word.lstrip(b"0")[:11] or b"0"
+    number = int(word)
+    if not least <= number <= MAX_NUMBER:
         raise RemoteProtocolError(f"{what} that is not from {least} to {MAX_NUMBER}")
-    return int(digits)
+    return number
 
 
 def encode_number(number: int, what: str, least: int = 1) -> bytes:
@@ -138,8 +153,18 @@ def encode_number(number: int, what: str, least: int = 1) -> bytes:
 
 
 def decode_base64(word: bytes) -> bytes | None:
-    """What it stands for; None for what is no base64 in the strict sense."""
-    return binascii.a2b_base64(word) if _BASE64.fullmatch(word) else None
+    """What it stands for; None for what is no base64 in the strict sense, padding and all.
+
+    Dovecot also takes white space, which nobody sends.
+    """
+    # What "strict" lets pass: padding where none is wanted. (A regular expression for all of it
+    # takes three times as long.)
+    if len(word) % 4 or word.endswith(b"==="):
+        return None
+    try:
+        return binascii.a2b_base64(word, strict_mode=True)
+    except binascii.Error:
+        return None
 
 
 def encode_base64(data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -21,7 +22,7 @@ CHANNEL_BINDING: Final = 3
 CANCELLED: Final = 4
 
 # RFC 4422, section 3.1.
-MECHANISM_NAME: Final = re.compile(rb"[A-Z0-9_-]{1,20}")
+_MECHANISM_NAME: Final = re.compile(rb"[A-Z0-9_-]{1,20}")
 _COOKIE: Final = re.compile(rb"[0-9a-f]{32}")
 _FLAGS: Final = {flag.name.lower().replace("_", "-").encode(): flag for flag in Flags if flag.name}
 
@@ -74,9 +75,16 @@ def encode_server_hello(event: ServerHello, minor: int, offered: tuple[Mechanism
     return b"".join(lines)
 
 
-def _encode_mechanism(mechanism: Mechanism) -> bytes:
-    if not MECHANISM_NAME.fullmatch(mechanism.name):
+# The same few in every request: 0.3 us less for each.
+@functools.lru_cache(maxsize=32)
+def check_mechanism(name: bytes) -> None:
+    """Raise LocalProtocolError for what is no mechanism's name."""
+    if not _MECHANISM_NAME.fullmatch(name):
         raise LocalProtocolError("a mechanism's name is up to 20 of A to Z, 0 to 9, '-' and '_'")
+
+
+def _encode_mechanism(mechanism: Mechanism) -> bytes:
+    check_mechanism(mechanism.name)
     flags = [b"\t" + name for name, flag in _FLAGS.items() if flag in mechanism.flags]
     return b"MECH\t%b%b\n" % (mechanism.name, b"".join(flags))
 
@@ -115,7 +123,7 @@ class HelloReader:
     def _read_mechanism(self, arguments: list[bytes]) -> None:
         name = b"".join(arguments[:1]).upper()
         # One without a name, or with an impossible one, can't be asked for; Postfix skips it.
-        if MECHANISM_NAME.fullmatch(name):
+        if _MECHANISM_NAME.fullmatch(name):
             flags = NO_FLAGS
             for argument in arguments[1:]:
                 flags |= _FLAGS.get(argument, NO_FLAGS)

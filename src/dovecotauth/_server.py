@@ -34,6 +34,10 @@ from ._state import CLIENTS_MOVE, REQUESTS, Greeting, Phase, State, kind
 # exchange that its client gave up, until somebody forgets it.
 DEFAULT_MAX_OUTSTANDING: Final = 1000
 
+# As in `Connection`.
+_HANDSHAKE: Final = State.HANDSHAKE
+_GREETED: Final = Greeting.DONE
+
 Received: TypeAlias = Connected | Version | ClientHello | Auth | Cont | Cancel | Malformed
 """What a server is told, but for the end."""
 
@@ -111,7 +115,7 @@ class ServerConnection(Connection[Received, FromServer]):
         Raises RemoteProtocolError if the client broke the protocol, and LocalProtocolError while
         our greeting is due; but an end of file is told even then.
         """
-        if self.our_turn:
+        if self._state is _HANDSHAKE and self.our_turn:
             if self._ours is Greeting.NOTHING and not self._connected_delivered:
                 self._connected_delivered = True
                 return Connected()
@@ -123,7 +127,7 @@ class ServerConnection(Connection[Received, FromServer]):
     # --- what comes
 
     def _read(self, words: list[bytes], line: bytes) -> Received | None:
-        if self._theirs is not Greeting.DONE:
+        if self._theirs is not _GREETED:
             hello = decode_client_hello(words)
             self._they_said(ClientHello)
             return hello
@@ -133,7 +137,7 @@ class ServerConnection(Connection[Received, FromServer]):
         return read(self, words, line)
 
     def _read_auth(self, words: list[bytes], line: bytes) -> Received:
-        event = _wire.decode_auth(words, line, self.minor, self._names)
+        event = _wire.decode_auth(words, line, self._minor, self._names)
         number = event.id if type(event) is Auth else event.reply.id
         if number in self._requests:
             raise RemoteProtocolError("an AUTH with the id of a request that is still open")
@@ -213,15 +217,15 @@ class ServerConnection(Connection[Received, FromServer]):
             raise LocalProtocolError(
                 f"{type(event).__name__}(...) can't be sent: the request {stand}"
             )
-        data = self._REPLIES[type(event)](event, self.minor)
-        final = isinstance(event, Ok | Fail) and event.response is not None
+        data = self._REPLIES[type(event)](event, self._minor)
+        final = (type(event) is Ok or type(event) is Fail) and event.response is not None
         if final and event.id not in self._final_allowed:
             raise LocalProtocolError(
                 "a response can't be sent with the result of a request without final-resp-ok: "
                 "send a Cont with it before, and wait for an empty one"
             )
         self._move(event.id, REQUESTS[step])
-        if event.id not in self._requests:
+        if REQUESTS[step] is None:
             self._final_allowed.discard(event.id)
         return data
 

@@ -24,6 +24,9 @@ from ._master_events import MasterHello
 class State(enum.Enum):
     """Where a connection stands; the same for both roles, and on a master socket."""
 
+    # Enum's own is written in Python, and the tables are asked for each line.
+    __hash__ = object.__hash__
+
     HANDSHAKE = enum.auto()
     """A side has not said all of its greeting."""
     OPEN = enum.auto()
@@ -51,6 +54,8 @@ GREETING: Final[Mapping[tuple[Greeting, type], Greeting]] = {
 
 class Phase(enum.Enum):
     """Where a request stands; the same for both roles."""
+
+    __hash__ = object.__hash__  # as with `State`
 
     ASKED = enum.auto()
     """The server's move."""

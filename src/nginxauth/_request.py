@@ -94,11 +94,9 @@ def parse_request(
     Raises LocalProtocolError if the headers are not pairs of bytes.
     """
     try:
-        given = tuple((name, value) for name, value in headers)
+        given = [(name, value) for name, value in headers]
     except (TypeError, ValueError):
         raise LocalProtocolError("the headers have to be pairs of bytes") from None
-    if any(type(name) is not bytes or type(value) is not bytes for name, value in given):
-        raise LocalProtocolError("the names and the values of headers have to be bytes")
     fields: dict[bytes, bytes] = {}
     try:
         rest = _sort_out(given, fields)
@@ -129,11 +127,13 @@ def environ_headers(environ: Mapping[str, object]) -> Headers:
         raise LocalProtocolError("a header that is no latin-1, as it is in WSGI") from None
 
 
-def _sort_out(headers: Headers, fields: dict[bytes, bytes]) -> Headers:
+def _sort_out(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> Headers:
     """Put nginx's own into `fields`; the rest."""
     rest: list[tuple[bytes, bytes]] = []
     doubled: list[bytes] = []
     for name, value in headers:
+        if type(name) is not bytes or type(value) is not bytes:
+            raise LocalProtocolError("the names and the values of headers have to be bytes")
         key = name.lower()
         if key not in _KNOWN:
             rest.append((name, value))

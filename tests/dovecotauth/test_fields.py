@@ -1,4 +1,6 @@
 import contextlib
+import itertools
+import re
 
 import pytest
 from hypothesis import given
@@ -207,12 +209,26 @@ def test_base64_comes_back(data: bytes) -> None:
         b"YQ-_",
         b"YQ==\r",
         b"AAA==",
+        b"AAAA====",
+        b"AAAA=",
         b"\xff\xff\xff\xff",
     ],
 )
 def test_what_is_no_base64(word: bytes) -> None:
     """In the strict sense: no white space, all of the padding."""
     assert decode_base64(word) is None
+
+
+def test_base64_is_what_its_grammar_says() -> None:
+    """For every word of a letter, padding and white space, of up to eight bytes.
+
+    Python's own reader takes more, even where it is called strict.
+    """
+    grammar = re.compile(rb"(?:[A-Z]{4})*(?:[A-Z]{2}==|[A-Z]{3}=)?")
+    for length in range(9):
+        for letters in itertools.product(b"A= ", repeat=length):
+            word = bytes(letters)
+            assert (decode_base64(word) is not None) == bool(grammar.fullmatch(word)), word
 
 
 def test_dovecots_own_base64() -> None:
