@@ -106,11 +106,16 @@ class _Connection:
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Store what came from the peer; ``b""`` means end of file.
 
-        Raises LocalProtocolError for data after an end of file. What comes after `Quit` or
-        after a RemoteProtocolError is dropped.
+        Raises LocalProtocolError for data after an end of file, and for what is not bytes. What
+        comes after `Quit` or after a RemoteProtocolError is dropped.
         """
+        if type(data) is not bytes:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                # None and "" above all: they are no end of file.
+                raise LocalProtocolError(f"data has to be bytes, and not {type(data).__name__}")
+            data = bytes(data)
         if data and self._open:
-            self._buffer.feed(data if type(data) is bytes else bytes(data))
+            self._buffer.feed(data)
         elif not data:
             self._eof = True
             self._open = False

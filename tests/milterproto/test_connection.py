@@ -375,6 +375,17 @@ def test_data_after_the_end_of_file_is_a_mistake() -> None:
         conn.receive_data(b"x")
 
 
+@pytest.mark.parametrize("make", [mp.FilterConnection, mp.MTAConnection])
+@pytest.mark.parametrize("data", [None, "", "text", 0, []], ids=repr)
+def test_what_is_not_bytes(make: Callable[[], Any], data: Any) -> None:
+    """Is no end of file either, and changes nothing."""
+    conn = make()
+    with pytest.raises(mp.LocalProtocolError, match="has to be bytes, and not"):
+        conn.receive_data(data)
+    conn.receive_data(b"")
+    assert conn.next_event() == mp.ConnectionClosed()
+
+
 def test_bytearray_and_memoryview_are_taken() -> None:
     """And are not kept: the caller may use the buffer again."""
     conn = mp.FilterConnection()
