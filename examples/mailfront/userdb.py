@@ -32,12 +32,12 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     LargeBinary,
-    NullPool,
     Select,
+    event,
     make_url,
     select,
 )
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -51,6 +51,7 @@ from sqlalchemy.orm import (
     mapped_column,
     validates,
 )
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from mailfront._addresses import address_name, domain_name
 from mailfront._patience import Patience
@@ -202,14 +203,40 @@ class SQLite(sqlite3.Connection):
 
 def settings_for(url: URL, connections: int, patience: float) -> dict[str, Any]:
     """What SQLAlchemy has to know of a database."""
+    pool: dict[str, Any] = {"pool_size": connections, "max_overflow": 0}
     if url.get_backend_name() != "sqlite":
-        return {"pool_size": connections, "max_overflow": 0, "pool_pre_ping": True}
+        return {**pool, "pool_pre_ping": True}
     # For a lock it waits in a thread, which nothing interrupts: so it has to give up before we do.
-    settings: dict[str, Any] = {"connect_args": {"factory": SQLite, "timeout": patience / 2}}
-    if url.database not in (None, "", ":memory:"):
-        # A file may be replaced, and a connection that is kept reads the old one for ever.
-        settings["poolclass"] = NullPool
-    return settings
+    connect = {"factory": SQLite, "timeout": patience / 2}
+    return {"connect_args": connect} | (pool if has_file(url) else {})
+
+
+def has_file(url: URL) -> bool:
+    """Whether it is SQLite's, and not in memory."""
+    return url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+
+
+def watch(engine: AsyncEngine, path: Path) -> None:
+    """Read no SQLite file that is not there any more: a connection that is kept would, for ever."""
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    # Before it is opened: what takes its place in between is seen then.
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def opening(_dialect: object, record: ConnectionPoolEntry, _args: Any, _more: Any) -> None:
+        record.info["file"] = identity()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def wanted(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if record.info["file"] is None:
+            record.info["file"] = identity()  # opening it has made it
+        elif record.info["file"] != identity():
+            raise DisconnectionError("another file has taken its place")
 
 
 def is_news(record: logging.LogRecord) -> bool:
@@ -242,6 +269,8 @@ class UserDB:
             settings = settings_for(make_url(url), connections, patience)
             # Not even in an error's text: people type passwords where their names should be.
             engine = create_async_engine(url, hide_parameters=True, **settings)
+            if has_file(engine.url):
+                watch(engine, Path(str(engine.url.database)))
         except (SQLAlchemyError, ImportError) as error:
             raise ValueError(f"this database can't be used: {error}") from None
         session = async_sessionmaker(engine, expire_on_commit=False)

@@ -6,6 +6,8 @@ that a test can wait for a line of it instead of waiting for some time.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -17,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 # How long to wait for anything that a healthy machine does at once.
 PATIENCE = 20.0
@@ -86,12 +88,19 @@ cleanup-local unix n - n - 0 cleanup
 """
 
 
+# Below those that the kernel gives out, so that nobody is given one between our look and its use;
+# and each of several pytest processes (pytest-xdist) has its own.
+_FIRST_PORT: Final = 20000 + 2000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_ports = itertools.cycle(range(_FIRST_PORT, _FIRST_PORT + 2000))
+
+
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on loopback that nobody listens on just now; not given again for long."""
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a cycle does not end")
 
 
 def write_config(path: Path, text: str) -> None:
