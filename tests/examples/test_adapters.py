@@ -1000,7 +1000,9 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("start", THREADED, ids=["threads", "asyncio", "trio"])
-@pytest.mark.parametrize("handler", [coroutine_function, *HIDDEN.values()], ids=repr)
+@pytest.mark.parametrize(
+    "handler", [coroutine_function, *HIDDEN.values()], ids=["function", *HIDDEN]
+)
 @pytest.mark.parametrize(
     "wrap",
     [lambda one: milter(lambda _: one, WANTS), tcp_table, auth_http],

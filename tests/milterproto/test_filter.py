@@ -533,7 +533,9 @@ async def refuse(_message: Message, _recipient: Recipient | None = None) -> mp.V
 
 
 @pytest.mark.parametrize(
-    "function", [refuse, functools.partial(refuse, _recipient=None), Judge()], ids=str
+    "function",
+    [refuse, functools.partial(refuse, _recipient=None), Judge()],
+    ids=["function", "partial", "object"],
 )
 def test_coroutine_functions(function: Callable[[Message], Awaitable[mp.Verdict]]) -> None:
     """They make the handler one, so that an adapter can see what it is."""
