@@ -55,7 +55,7 @@ bench: $(VENV)/.stamp-test ## our speed beside that of others; ARGS=--docs puts 
 	  $(BIN)/python -m tests.benchmarks.bench_$$part $(ARGS) || exit 1; done
 
 .PHONY: long
-long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists, load
+long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, thousands of edit lists, a soak
 	@$(BIN)/python -m tests.benchmarks.long_table
 	@$(BIN)/python -m tests.benchmarks.long_edits
 	@$(BIN)/python -m tests.benchmarks.long_filters
@@ -64,6 +64,7 @@ long: $(VENV)/.stamp-test ## what takes too long for CI: a million look-ups, tho
 	@$(BIN)/python -m tests.benchmarks.long_dovecot
 	@$(BIN)/python -m tests.benchmarks.long_nginx
 	@$(BIN)/python -m tests.benchmarks.long_postmap
+	@$(BIN)/python -m tests.benchmarks.long_soak
 
 .PHONY: fuzz
 fuzz: $(VENV)/.stamp-test $(VENV)/.stamp-fuzz ## coverage-guided, each decoder; SECONDS=600 for longer than 10 each

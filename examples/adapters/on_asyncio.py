@@ -270,7 +270,8 @@ class _Session(asyncio.Protocol, Generic[Event, Reply]):
 
     def _write(self) -> None:
         data = self._dialogue.data_to_send()
-        if data and not self._lost:
+        # Not `_lost`, which is set later: until then asyncio logs each write but the first few.
+        if data and not self.transport.is_closing():
             self.transport.write(data)
 
     def _idle_for_long(self) -> None:

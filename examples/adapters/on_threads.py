@@ -103,8 +103,12 @@ class Server(Generic[Event, Reply]):
     def _keep_alive(self) -> None:
         """The one clock for all that is at work."""
         while not self._stopped.wait(self.service.keep_alive_interval):
-            for session in self._all():
-                session.keep_alive()
+            self._keep_all_alive()
+
+    def _keep_all_alive(self) -> None:
+        # In a function of its own, or the last session would be kept while this one waits.
+        for session in self._all():
+            session.keep_alive()
 
     def _all(self) -> list[_Session[Event, Reply]]:
         with self.changed:

@@ -299,6 +299,7 @@ class _Session(Generic[Event, Reply]):
         while self._writing:
             await self._written.park()
         if self._lost:
+            self._written.unpark()  # for the next one there is nothing to be done, either
             return
         self._writing = True
         self._moved = trio.current_time()

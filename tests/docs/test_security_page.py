@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+import attrs
+import pytest
+from adapters._contract import Limits
+
 import dovecotauth
+import dovecotauth as da
 import dovecotauth.master
 import milterproto
 import milterproto.message
@@ -18,8 +24,11 @@ import tcptable
 import tcptable.socketmap
 from dovecotauth._client import MAX_HANDSHAKE
 from tests.fuzz.targets import TARGETS
+from tests.mutate.__main__ import MODULES as MUTATED
+from tests.mutate.__main__ import reasons
 
-PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 MODULES = (
     milterproto,
@@ -66,6 +75,71 @@ def test_fixed_limits() -> None:
     }
 
 
+def test_limits_of_the_adapters() -> None:
+    """All of them, in their order."""
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+)[ a-z]* \| [^|`]+ \|$", PAGE, re.MULTILINE)
+    assert [(name, float(number)) for name, number in rows] == [
+        (field.name, field.default) for field in attrs.fields(Limits)
+    ]
+
+
+SECRET = b"s3cr3t"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        da.Auth(1, b"PLAIN", ((b"pass", SECRET),), SECRET),
+        da.Cont(1, SECRET, SECRET),
+        da.Malformed(SECRET, "", da.Fail(1)),
+        da.Ok(1, b"u", ((b"pass", SECRET),), SECRET),
+        da.Fail(1, fields=((b"pass", SECRET),), response=SECRET),
+        da.ServerHello((), 1, 1, SECRET),
+        dovecotauth.master.Request(1, 1, 1, SECRET, ((b"token", SECRET),)),
+        dovecotauth.master.PassFound(1, b"u", ((b"password", SECRET),)),
+        nginxauth.AuthRequest(b"plain", b"u", SECRET, b"imap", 1, b"::1"),
+        nginxauth.Allow(b"::1", 1, b"u", SECRET),
+        nginxauth.Malformed(SECRET, "", nginxauth.Deny(b"no")),
+    ],
+    ids=lambda event: f"{type(event).__module__}.{type(event).__name__}",
+)
+def test_secrets_are_not_shown(event: object) -> None:
+    """In a log or a traceback."""
+    assert "***" in repr(event)
+    assert SECRET.decode() not in repr(event)
+
+
+def test_what_was_run_can_be_run() -> None:
+    """The commands and the files that the page names are there, and so are the peers' scripts."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`make (\w+)", PAGE):
+        assert f".PHONY: {target}\n" in makefile
+    for path in re.findall(r"`((?:examples|tests|src)/[\w/.]+)`", PAGE):
+        assert (ROOT / path).exists(), path
+    peers = re.findall(r"^\| (\w+) [\d.]+ \|", PAGE, re.MULTILINE)
+    assert len(peers) == 4
+    for script in [*map(str.lower, peers), "soak"]:
+        assert f" tests.benchmarks.long_{script}\n" in makefile
+
+
 def test_how_many_targets() -> None:
     """As many as `make fuzz` has."""
     assert f"{len(TARGETS)} targets" in PAGE
+
+
+def test_mutants() -> None:
+    """They add up; what has survived has a reason, and without them 95 % would be the least."""
+    row = r"^\| `(\w+)/(\w+)\.py` \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$"
+    explained = {line.partition(": ")[0] for line in reasons()}
+    for package, module, *figures in re.findall(row, PAGE, re.MULTILINE):
+        made, killed, texts, excused = map(int, figures)
+        assert module in MUTATED[package].split()
+        assert made == killed + texts + excused
+        assert (f"{package}/{module}.py" in explained) == bool(excused)
+
+
+def test_where_to_report_to() -> None:
+    """The page says that there is no address as long as the package's metadata has none."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = "urls" in project or any("email" in author for author in project["authors"])
+    assert ("no public tracker and no address" in PAGE) == (not known)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -1463,3 +1464,46 @@ def test_threads_out_of_descriptors_do_not_spin(tmp_path: Path) -> None:
                 mta.socket.close()
         finally:
             process.kill()
+
+
+@any_host
+def test_one_that_asks_much_and_goes_fills_no_log(
+    tmp_path: Path, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio warns of each write after the fifth to a socket that is lost."""
+    begun, gone = threading.Event(), threading.Event()
+    seen: list[Any] = []
+
+    def look_up(event: tt.Get) -> tt.Reply:
+        seen.append(event)
+        begun.set()
+        assert gone.wait(PATIENCE)  # on a loop that does nothing else meanwhile
+        return tt.Found(b"x")
+
+    with host.serve(tcp_table(look_up), None, listen(f"unix:{tmp_path}/table")):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{tmp_path}/table")
+            client.sendall(b"get x\n" * 100)
+            assert begun.wait(PATIENCE)
+        gone.set()
+    assert len(seen) > 10 or host is not ASYNCIO
+    assert "socket.send() raised" not in caplog.text
+
+
+def test_threads_keep_nothing_of_a_connection_that_has_ended(tmp_path: Path) -> None:
+    """Nor does the one that gives signs of life, which has looked at all of them."""
+    asked, gone = threading.Event(), threading.Event()
+
+    class Filter:
+        def __call__(self, event: Any) -> None:
+            if isinstance(event, mp.EndOfMessage):
+                weakref.finalize(self, gone.set)
+                assert asked.wait(PATIENCE)
+
+    filters = milter(lambda _: Filter(), WANTS)
+    keeping = attrs.evolve(filters, keep_alive=lambda _: asked.set(), keep_alive_interval=0.01)
+    with serving(THREADS, keeping, tmp_path) as bench:
+        mta = bench.connect()
+        mta.say(*MESSAGE, mp.EndOfMessage(), mp.Quit())
+        assert mta.is_closed()
+        assert gone.wait(PATIENCE)

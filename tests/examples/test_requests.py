@@ -391,8 +391,10 @@ def test_a_connection_with_work_is_not_idle(
 
 
 @any_loop
-def test_a_client_that_reads_nothing(tmp_path: Path, host: Host) -> None:
-    """Its replies fill no memory of ours, and it is dropped in the end."""
+def test_a_client_that_reads_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: Host
+) -> None:
+    """Its replies fill no memory of ours, and it is dropped in the end, with all it asked for."""
 
     async def handle(event: Any) -> Any:
         if isinstance(event, da.ConnectionClosed):
@@ -420,3 +422,4 @@ def test_a_client_that_reads_nothing(tmp_path: Path, host: Host) -> None:
         poll.register(client.socket, select.POLLHUP)
         assert poll.poll(PATIENCE * 1000)
         client.socket.close()
+    assert "cut at the end" not in caplog.text  # the stop has found nothing
