@@ -53,7 +53,7 @@ def test_a_verdict_does_what_the_tables_say(steps: mp.Steps) -> None:
     }
 
 
-@pytest.mark.parametrize("kind", sorted(ENDS, key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(ENDS, key=repr))
 def test_what_ends_something_has_no_route(kind: type[mp.Command]) -> None:
     """Each of these does more than to move to another state."""
     rows = routes(mp.Steps(0))
