@@ -69,6 +69,8 @@ def main() -> None:
                 print(f"{LOOKUPS / (time.monotonic() - start):,.0f} look-ups a second")
             finally:
                 process.terminate()
+                # What it has to say if not all of this went well.
+                sys.stderr.write(process.stderr.read())
 
 
 if __name__ == "__main__":
