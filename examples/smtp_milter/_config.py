@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import enum
+import ipaddress
+import math
+import re
 import socket
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 import cattrs
 from cattrs.v import format_exception
 
+from smtp_milter._commands import is_helo
 from smtp_milter._correlator import Way
 from smtp_milter._dialogue import Tell
 
@@ -44,27 +49,80 @@ class Foreign(enum.Enum):
     DISCARD = "discard"
 
 
+def target(address: str) -> tuple[str, int] | Path:
+    """Where to connect to: ``inet:host:port``, ``inet6:[host]:port`` or ``unix:/path``.
+
+    Raises ValueError for anything else.
+    """
+    family, _, rest = address.partition(":")
+    if family == "unix" and rest:
+        return Path(rest)
+    host, _, port = rest.rpartition(":")
+    if family not in ("inet", "inet6") or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not inet:host:port, inet6:[host]:port or unix:/path")
+    return host.strip("[]"), int(port)
+
+
+Validator: TypeAlias = Callable[[object, "attrs.Attribute[Any]", Any], None]
+
+_FIELD_NAME: Final = re.compile(r"[!-9;-~]+")
+_FIELD: Final = re.compile(r"[!-9;-~]+:[ -~]+")
+_HOST_PORT: Final = re.compile(r".+:[0-9]{1,5}")
+
+
+def _must(be: Callable[[Any], object], what: str) -> Validator:
+    """A check at the start: what is wrong in the file is not to be found out by the mail."""
+
+    def validate(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+        if not be(value):
+            raise ValueError(f"{field.name} = {value!r} is no {what}")
+
+    return validate
+
+
+def _each(check: Callable[[str], object]) -> Validator:
+    def validate(_: object, _field: object, values: list[str]) -> None:
+        for one in values:
+            check(one)
+
+    return validate
+
+
+def _address(_: object, _field: object, value: str) -> None:
+    target(value)
+
+
+_SECONDS: Final = _must(lambda value: 0 < value < math.inf, "number of seconds")
+_COUNT: Final = _must(lambda value: value > 0, "number above 0")
+
+
 @attrs.frozen(kw_only=True)
 class GatewayConfig:
     """``[[gateway]]``."""
 
-    address: str
+    address: str = attrs.field(validator=_address)
     tell: Tell = Tell.AUTO
     received_line: bool = False
-    connections: int = 20
-    wait_for_connection: float = 2.0
-    failures: int = 3
-    rest: float = 30.0
+    connections: int = attrs.field(default=20, validator=_COUNT)
+    wait_for_connection: float = attrs.field(default=2.0, validator=_SECONDS)
+    failures: int = attrs.field(default=3, validator=_COUNT)
+    rest: float = attrs.field(default=30.0, validator=_SECONDS)
 
 
 @attrs.frozen(kw_only=True)
 class SinkConfig:
     """``[sink]``."""
 
-    listen: str
-    allow: list[str] = attrs.field(factory=lambda: ["127.0.0.1", "::1"])
-    known_by: list[Way] = attrs.field(factory=lambda: list(Way))
-    mark: str = "X-SMTP-Milter-Mark"
+    listen: str = attrs.field(validator=_address)
+    allow: list[str] = attrs.field(
+        factory=lambda: ["127.0.0.1", "::1"], validator=_each(ipaddress.ip_address)
+    )
+    known_by: list[Way] = attrs.field(
+        factory=lambda: list(Way), validator=_must(bool, "list of at least one way")
+    )
+    mark: str = attrs.field(
+        default="X-SMTP-Milter-Mark", validator=_must(_FIELD_NAME.fullmatch, "name of a field")
+    )
     missing: Missing = Missing.TEMPFAIL
     foreign: Foreign = Foreign.TEMPFAIL
     relay_to: str = ""
@@ -78,17 +136,17 @@ class AllowListConfig:
     """``[allow_list]``."""
 
     database: str
-    patience: float = 3.0
+    patience: float = attrs.field(default=3.0, validator=_SECONDS)
 
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
     """``[timeouts]``, in seconds."""
 
-    connect: float = 5.0
-    command: float = 8.0
-    before_end: float = 20.0
-    end: float = 250.0
+    connect: float = attrs.field(default=5.0, validator=_SECONDS)
+    command: float = attrs.field(default=8.0, validator=_SECONDS)
+    before_end: float = attrs.field(default=20.0, validator=_SECONDS)
+    end: float = attrs.field(default=250.0, validator=_SECONDS)
 
 
 @attrs.frozen(kw_only=True)
@@ -96,18 +154,31 @@ class Config:
     """The whole file."""
 
     gateway: list[GatewayConfig]
-    listen: list[str] = attrs.field(factory=lambda: ["inet:127.0.0.1:8895"])
+    listen: list[str] = attrs.field(
+        factory=lambda: ["inet:127.0.0.1:8895"],
+        validator=[_must(bool, "list of at least one address"), _each(target)],
+    )
     mode: str = "660"
-    name: str = attrs.field(factory=socket.getfqdn)
+    # Each gateway is greeted with it.
+    name: str = attrs.field(
+        factory=socket.getfqdn,
+        validator=_must(lambda name: is_helo(name.encode()), "name of a host"),
+    )
     connect: Literal["mail", "connect"] = "mail"
     on_failure: OnFailure = OnFailure.TEMPFAIL
-    unscanned_header: str = ""
+    unscanned_header: str = attrs.field(
+        default="",
+        validator=_must(lambda text: not text or _FIELD.fullmatch(text), "field Name: value"),
+    )
     hide_replies: bool = False
     smtputf8: OnFailure = OnFailure.REJECT
     eight_bit: Literal["send", "tempfail"] = "send"
-    max_size: int = 32 * 1024 * 1024
+    max_size: int = attrs.field(default=32 * 1024 * 1024, validator=_COUNT)
     dry_run: bool = False
-    metrics: str = ""
+    metrics: str = attrs.field(
+        default="",
+        validator=_must(lambda text: not text or _HOST_PORT.fullmatch(text), "host:port"),
+    )
     timeouts: Timeouts = attrs.field(factory=Timeouts)
     sink: SinkConfig | None = None
     allow_list: AllowListConfig | None = None
@@ -120,10 +191,10 @@ class Config:
                 'connect = "connect" and [allow_list] exclude each other: a gateway that refuses '
                 "a client would refuse him for all recipients"
             )
-        if self.unscanned_header and ":" not in self.unscanned_header:
-            raise ValueError("unscanned_header is not of the form Name: value")
-        if self.sink and self.sink.foreign is Foreign.RELAY and not self.sink.relay_to:
-            raise ValueError('[sink] foreign = "relay" needs relay_to')
+        if self.sink and self.sink.foreign is Foreign.RELAY:
+            if not self.sink.relay_to:
+                raise ValueError('[sink] foreign = "relay" needs relay_to')
+            target(self.sink.relay_to)
         try:
             int(self.mode, 8)
         except ValueError:
@@ -143,6 +214,21 @@ def _strict(value: Any, kind: type) -> Any:
 
 for _kind in (str, int, float, bool):
     _CONVERTER.register_structure_hook(_kind, _strict)
+
+_LISTS: Final = {
+    kind: _CONVERTER.get_structure_hook(kind)
+    for kind in (list[str], list[Way], list[GatewayConfig])
+}
+
+
+def _list(value: Any, kind: Any) -> Any:
+    """The letters of a text would make a list, too."""
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is no list: it needs brackets")  # noqa: TRY004 - see _reason
+    return _LISTS[kind](value, kind)
+
+
+_CONVERTER.register_structure_hook_func(lambda kind: kind in _LISTS, _list)
 
 
 def _reason(error: BaseException, kind: type | None) -> str:
@@ -170,14 +256,3 @@ def load(path: Path) -> Config:
         return parse(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def target(address: str) -> tuple[str, int] | Path:
-    """Where to connect to: ``inet:host:port``, ``inet6:[host]:port`` or ``unix:/path``."""
-    family, _, rest = address.partition(":")
-    if family == "unix" and rest:
-        return Path(rest)
-    host, _, port = rest.rpartition(":")
-    if family not in ("inet", "inet6") or not host or not port.isdecimal():
-        raise ConfigError(f"{address!r} is not inet:host:port, inet6:[host]:port or unix:/path")
-    return host.strip("[]"), int(port)

@@ -167,7 +167,7 @@ def test_check(bed: Bed, tmp_path: Path) -> None:
         script.replies[b"XCLIENT"] = b"550 5.7.0 Not you"
         assert "FAULT:  inet" in check(tmp_path, settings)[1]
     settings["allow_list"]["database"] = "sqlite+aiosqlite:////nowhere/users.db"
-    settings["sink"]["listen"] = "somewhere"
+    settings["sink"]["listen"] = "unix:/nowhere/sink"
     status, said = check(tmp_path, settings)
     assert [line[:6] for line in said.splitlines()] == ["FAULT:"] * 3
     assert "no connection" in said

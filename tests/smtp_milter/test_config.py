@@ -13,6 +13,7 @@ from smtp_milter._dialogue import Tell
 
 FILE = Path(config.__file__).parent / "smtp_milter.toml"
 LEAST = '[[gateway]]\naddress = "inet:127.0.0.1:25"\n'
+SINK = "[sink]\nlisten = 'unix:/run/sink'\n"
 
 
 def test_the_least() -> None:
@@ -54,7 +55,28 @@ def test_the_example() -> None:
         ("connect = 'rcpt'\n" + LEAST, "connect"),
         ("unscanned_header = 'x'\n" + LEAST, "Name: value"),
         ("connect = 'connect'\n" + LEAST + "[allow_list]\ndatabase = 'x'", "exclude each other"),
-        (LEAST + "[sink]\nlisten = 'x'\nforeign = 'relay'", "needs relay_to"),
+        (LEAST + SINK + "foreign = 'relay'", "needs relay_to"),
+        (LEAST + SINK + "foreign = 'relay'\nrelay_to = 'mx:25'", "'mx:25' is not inet:"),
+        (LEAST + SINK + "allow = '127.0.0.1'", "'127.0.0.1' is no list"),
+        (LEAST + SINK + "allow = ['127.0.0.0/8']", "'127.0.0.0/8' does not appear"),
+        (LEAST + SINK + "known_by = []", "at least one way"),
+        (LEAST + SINK + "known_by = ['mark']", "none of header, xforward, echo"),
+        (LEAST + SINK + "mark = 'X Mark'", "mark = 'X Mark' is no name of a field"),
+        (LEAST + "[sink]\nlisten = 'x'", "'x' is not inet:"),
+        (LEAST.replace("25", "65536"), "'inet:127.0.0.1:65536' is not inet:"),
+        (LEAST + "connections = 0", "connections = 0 is no number above 0"),
+        (LEAST + "failures = 0", "failures"),
+        (LEAST + "rest = inf", "rest"),
+        (LEAST + "wait_for_connection = nan", "wait_for_connection"),
+        (LEAST + "[timeouts]\nend = -1", "end = -1 is no number of seconds"),
+        (LEAST + "[allow_list]\ndatabase = 'x'\npatience = 0", "patience"),
+        ("max_size = 0\n" + LEAST, "max_size"),
+        ("listen = []\n" + LEAST, "at least one address"),
+        ("listen = ['8895']\n" + LEAST, "'8895' is not inet:"),
+        ("listen = 'inet:127.0.0.1:8895'\n" + LEAST, "is no list"),
+        ("name = 'my host'\n" + LEAST, "name = 'my host' is no name of a host"),
+        ("metrics = '9300'\n" + LEAST, "metrics = '9300' is no host:port"),
+        ("unscanned_header = 'X Y: z'\n" + LEAST, "Name: value"),
         ("listen = ", "at end of document"),
     ],
 )
@@ -80,7 +102,7 @@ def test_addresses() -> None:
     assert config.target("inet6:[::1]:25") == ("::1", 25)
     assert config.target("unix:/run/x") == Path("/run/x")
     for wrong in ("unix:", "inet:host", "inet::25", "host:25", "inet:host:x"):
-        with pytest.raises(ConfigError):
+        with pytest.raises(ValueError, match="is not inet:"):
             config.target(wrong)
 
 
