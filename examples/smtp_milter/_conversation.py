@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from typing import final
+from typing import Final, final
 
 import attrs
 
@@ -17,13 +18,16 @@ from smtp_milter._client import Client
 from smtp_milter._config import OnFailure
 from smtp_milter._correlator import Way
 from smtp_milter._errors import GatewayError, Refused
-from smtp_milter._gateways import Lease
+from smtp_milter._gateways import KEEP, Lease
 from smtp_milter._offer import Offer
 from smtp_milter._outgoing import Outgoing
 from smtp_milter._replies import Reply
 from smtp_milter._returned import Returned
 from smtp_milter._services import Services
 from smtp_milter._verdicts import Stage, verdict
+
+# Seconds for RSET. No mail depends on it; with who takes longer a new connection costs less.
+FORGET: Final = 2.0
 
 
 class Decided(Exception):  # noqa: N818 - no error
@@ -49,6 +53,7 @@ class Transaction:
     is_begun: bool = False  # the gateway has accepted MAIL, and no content yet
     listed: bool | None = None  # whether its recipients want no filter; None: there is none yet
     unscanned: bool = False  # no gateway could be asked, and the policy is to accept
+    fault: str = ""  # why its content is not all there
     refusal: mp.Verdict | None = None
     on_top: list[Field] = attrs.field(factory=list)  # what was sent above the message's own fields
 
@@ -181,8 +186,13 @@ class Conversation:
             else:
                 return
 
-    async def send(self, transaction: Transaction) -> tuple[Reply, list[Returned] | None]:
-        """The content; the reply to it, and what has come back, None if nothing can."""
+    async def send(
+        self, transaction: Transaction, patience: float
+    ) -> tuple[Reply, list[Returned] | None]:
+        """The content; the reply to it, and what has come back, None if nothing can.
+
+        ``patience`` in seconds for all of it: a gateway that is out of it has failed.
+        """
         lease = transaction.lease
         assert lease is not None
         transaction.is_begun = False  # whatever comes of it, this message is no more at the gateway
@@ -193,11 +203,15 @@ class Conversation:
             sink.correlator.expect(transaction.token, transaction.sender)
         try:
             with metrics.SECONDS.labels(lease.gateway.name).time():
-                reply = await lease.link.content(chunks, self._config.timeouts.end)
+                reply = await lease.link.content(chunks, patience)
             dialogue.accepted(reply)
+            lease.gateway.breaker.succeeded()
             if sink is None:
                 return reply, None
             return reply, sink.correlator.claim(transaction.token, reply.lines)
+        except Refused:
+            lease.gateway.breaker.succeeded()
+            raise
         except GatewayError as error:
             self._services.gateways.note_failure(lease.gateway, error)
             raise
@@ -223,13 +237,14 @@ class Conversation:
         transaction: Transaction,
         talk: dialogue.Dialogue[None],
         *,
+        patience: float | None = None,
         is_failure: bool = True,
     ) -> None:
         """Say something to the transaction's gateway; when that fails, the connection is gone."""
         lease = transaction.lease
         assert lease is not None
         try:
-            await lease.link.run(talk, self._config.timeouts.command)
+            await lease.link.run(talk, patience or self._config.timeouts.command)
         except GatewayError as error:
             self._drop(transaction)
             if is_failure:
@@ -249,15 +264,24 @@ class Conversation:
         """The gateway is to forget the message; its connection may serve the next one."""
         if transaction.is_begun and transaction.lease is not None:
             with contextlib.suppress(GatewayError, Refused):
-                await self._run(transaction, dialogue.must(b"RSET\r\n"))
+                await self._run(transaction, dialogue.must(b"RSET\r\n"), patience=FORGET)
         lease, transaction.lease, transaction.is_begun = transaction.lease, None, False
         if lease is None:
             return
         if lease.session.is_bound and not lease.link.is_closed:
             lease.is_used = True
+            lease.at = time.monotonic()
             self._lease = lease
+            asyncio.get_running_loop().call_later(KEEP, self._tidy)
         else:
             await lease.gateway.end(lease)
+
+    def _tidy(self) -> None:
+        # A client may say nothing for minutes, and would keep the place of another.
+        lease = self._lease
+        if lease is not None and lease.is_used and time.monotonic() - lease.at >= KEEP - 0.1:
+            self._lease = None
+            lease.gateway.end_soon(lease)
 
     def drop(self, transaction: Transaction | None) -> None:
         """End all connections without a word."""

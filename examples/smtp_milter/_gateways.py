@@ -43,7 +43,7 @@ class Breaker:
         return self._clock() < self._until
 
     def succeeded(self) -> None:
-        """It has answered."""
+        """It has judged a message; that it greets, and takes MAIL and RCPT, says nothing."""
         self._count = 0
 
     def failed(self) -> bool:
@@ -95,11 +95,8 @@ class Gateway:
         self._free = asyncio.Semaphore(config.connections)
         self._resting: list[Lease] = []
 
-    async def begin(self, client: Client, *, fresh: bool = False) -> Lease:
-        """A session in which MAIL is next; ``fresh``: with a connection of its own.
-
-        Raises GatewayError, or Refused.
-        """
+    async def begin(self, client: Client) -> Lease:
+        """A session in which MAIL is next. Raises GatewayError, or Refused."""
         try:
             async with asyncio.timeout(self.config.wait_for_connection):
                 await self._free.acquire()
@@ -107,7 +104,7 @@ class Gateway:
             raise BusyError(f"all its {self.config.connections} connections are used") from None
         metrics.CONNECTIONS.labels(self.name).inc()
         try:
-            while self._resting and not fresh:
+            while self._resting:
                 lease = self._resting.pop()
                 if await lease.link.wake():
                     return attrs.evolve(lease, client=client, is_over=False)
@@ -117,7 +114,6 @@ class Gateway:
                 link.write(dialogue.preamble(client, tell))
                 begin = dialogue.begin(self._own_name, client, tell)
                 session = await link.run(begin, self._timeouts.command)
-                self.breaker.succeeded()
             except BaseException:
                 link.close()
                 raise
@@ -138,6 +134,11 @@ class Gateway:
         self._resting.append(lease)
         asyncio.get_running_loop().call_later(KEEP, self._tidy)
 
+    def end_soon(self, lease: Lease) -> None:
+        """The same for a session that serves nobody else, for who can't wait."""
+        lease.release()
+        _quit_soon(lease.link)
+
     def release(self) -> None:
         """One connection fewer is used."""
         self._free.release()
@@ -148,9 +149,7 @@ class Gateway:
         old = [lease for lease in self._resting if now - lease.at >= KEEP - 0.1]
         self._resting = [lease for lease in self._resting if lease not in old]
         for lease in old:
-            quitting = asyncio.get_running_loop().create_task(lease.link.quit())
-            _QUITTING.add(quitting)
-            quitting.add_done_callback(_QUITTING.discard)
+            _quit_soon(lease.link)
 
     async def close(self) -> None:
         """End what rests."""
@@ -162,6 +161,12 @@ class Gateway:
 _QUITTING: set[asyncio.Task[None]] = set()
 
 
+def _quit_soon(link: Link) -> None:
+    quitting = asyncio.get_running_loop().create_task(link.quit())
+    _QUITTING.add(quitting)
+    quitting.add_done_callback(_QUITTING.discard)
+
+
 @final
 class Gateways:
     """All of them, the first that works is asked."""
@@ -170,7 +175,7 @@ class Gateways:
         self._gateways = gateways
         self._timeouts = timeouts
 
-    async def begin(self, client: Client, *, fresh: bool = False) -> Lease:
+    async def begin(self, client: Client) -> Lease:
         """A session with the first gateway that has one. Raises GatewayError, or Refused."""
         reasons = []
         for gateway in self._gateways:
@@ -178,7 +183,7 @@ class Gateways:
                 reasons.append(f"{gateway.name}: left alone for a while")
                 continue
             try:
-                return await gateway.begin(client, fresh=fresh)
+                return await gateway.begin(client)
             except GatewayError as error:
                 if not isinstance(error, BusyError):
                     self.note_failure(gateway, error)

@@ -65,6 +65,8 @@ class Link:
     async def content(self, chunks: Iterable[bytes], patience: float) -> Reply:
         """Send a content, and read the reply; ``patience`` for all of it."""
         with self._closed_on_error():
+            if not self._replies.is_empty:
+                raise GatewayError("it answers the content before it has seen any")
             async with _within(patience):
                 try:
                     stuffer = DotStuffer()

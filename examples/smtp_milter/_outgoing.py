@@ -11,6 +11,9 @@ from smtp_milter._content import Normalizer, normalized
 from smtp_milter._spool import Spool
 
 _BARE_BREAK: Final = re.compile(rb"\r?\n(?![ \t])")
+# Bytes of a header, with what Python needs for each field, roughly: it is not kept on the disk.
+MAX_HEADER: Final = 1024 * 1024
+_OBJECT: Final = 100
 
 
 @final
@@ -23,6 +26,7 @@ class Outgoing:
         self.body = Spool()
         # Of headers and body, as the MTA sent them.
         self.size = 0
+        self._header_size = 0
         self._normalizer = Normalizer()
 
     @property
@@ -37,11 +41,16 @@ class Outgoing:
         clean = normalized(_BARE_BREAK.sub(b" ", raw)).replace(b"\r\n", b"\n")
         self.sent.append(Field(name, clean))
         self.size += len(name) + len(raw) + 3
+        self._header_size += len(name) + len(raw) + _OBJECT
 
     def add_body(self, data: bytes) -> None:
         """The next piece of the body."""
         self.body.write(self._normalizer.feed(data))
         self.size += len(data)
+
+    def is_over(self, max_size: int) -> bool:
+        """Whether there is too much of it, of the header or of all."""
+        return self.size > max_size or self._header_size > MAX_HEADER
 
     def end(self) -> None:
         """There is no more."""

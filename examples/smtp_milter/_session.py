@@ -185,27 +185,42 @@ class Session:
         transaction = self._transaction
         if transaction is None or transaction.listed or transaction.unscanned:
             return None
-        too_large = transaction.outgoing.size > self._config.max_size
-        return None if too_large else transaction.outgoing
+        if transaction.fault or transaction.outgoing.is_over(self._config.max_size):
+            return None
+        return transaction.outgoing
 
     def header(self, event: mp.Header) -> Responses:
-        if (outgoing := self._collecting) is not None:
-            blank = b"" if self._leading_space else b" "
-            outgoing.add_field(event.name, blank + event.value)
+        blank = b"" if self._leading_space else b" "
+        self._collect(lambda outgoing: outgoing.add_field(event.name, blank + event.value))
         return None
 
     def body(self, event: mp.Body) -> Responses:
-        if (outgoing := self._collecting) is not None:
-            outgoing.add_body(event.data)
+        self._collect(lambda outgoing: outgoing.add_body(event.data))
         return None
+
+    def _collect(self, add: Callable[[Outgoing], None]) -> None:
+        """Add to the content.
+
+        When that fails, for want of room on the disk or of files, no reply is due in which it
+        could be said. And a message of which the gateway sees but a part must not pass for one
+        that it has seen.
+        """
+        transaction, outgoing = self._transaction, self._collecting
+        if transaction is None or outgoing is None:
+            return
+        try:
+            add(outgoing)
+        except Exception as error:
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            transaction.fault = f"its content can't be kept: {why}"
 
     async def end_of_message(self, event: mp.EndOfMessage) -> Responses:
         transaction = self._transaction
         if transaction is None:
-            return GO_ON
+            return self._tell(UNAVAILABLE, Stage.CONTENT)
         if event.data:
             self.body(mp.Body(event.data))
-        transaction.outgoing.end()
+        self._collect(Outgoing.end)
         try:
             return await self._judge(transaction)
         finally:
@@ -214,17 +229,24 @@ class Session:
     async def _judge(self, transaction: Transaction) -> Responses:
         if transaction.unscanned:
             return self._no_verdict(None)
+        if transaction.listed:
+            return self._passed("listed")
         if not transaction.recipients:
-            return self._passed("listed" if transaction.listed else "no recipient")
-        if transaction.outgoing.size > self._config.max_size:
+            # The MTA has some that we don't know of, or asks although all were refused.
+            return self._no_verdict(self._failed(transaction, "the gateway has taken no recipient"))
+        if transaction.fault:
+            return self._no_verdict(self._failed(transaction, transaction.fault))
+        if transaction.outgoing.is_over(self._config.max_size):
             return self._tell(TOO_LARGE, Stage.CONTENT)
         if self._is_loop(transaction):
             logger.warning("%s: has been here before, and passes", self._queue_id)
             return self._passed("loop")
+        seconds, start = self._config.timeouts.end, time.monotonic()
         try:
-            async with self._in_time(self._config.timeouts.end):
+            async with self._in_time(seconds):
                 await self._gateway.data(transaction)
-                reply, returned = await self._gateway.send(transaction)
+            seconds -= time.monotonic() - start
+            reply, returned = await self._gateway.send(transaction, seconds)
         except Refused as refused:
             return self._tell(verdict(refused.reply, Stage.CONTENT), Stage.CONTENT)
         except DisagreementError as error:
@@ -326,9 +348,9 @@ class Session:
             return (mp.TempFail() if told.code.startswith(b"4") else mp.Reject(),)
         return (told,)
 
-    def _failed(self, transaction: Transaction, error: GatewayError) -> mp.Verdict | None:
+    def _failed(self, transaction: Transaction, why: object) -> mp.Verdict | None:
         """No gateway has judged: what the policy says; None lets it pass."""
-        logger.error("%s: no verdict: %s", self._queue_id, error)
+        logger.error("%s: no verdict: %s", self._queue_id, why)
         match self._config.on_failure:
             case OnFailure.TEMPFAIL:
                 return UNAVAILABLE

@@ -16,7 +16,7 @@ from smtp_milter import _dialogue as dialogue
 from smtp_milter import _metrics as metrics
 from smtp_milter._client import Client
 from smtp_milter._config import Foreign, SinkConfig, target
-from smtp_milter._correlator import Correlator
+from smtp_milter._correlator import Correlator, Way
 from smtp_milter._errors import GatewayError, Refused
 from smtp_milter._link import Link
 from smtp_milter._returned import Returned
@@ -33,7 +33,7 @@ class Sink:
 
     def __init__(self, config: SinkConfig, name: str, max_size: int) -> None:
         self.config = config
-        self.correlator = Correlator(frozenset(config.known_by), self._save)
+        self.correlator = Correlator(frozenset(config.known_by), self._keep)
         self._name = name
         # A gateway adds to a message.
         self._max_size = 2 * max_size + 1024 * 1024
@@ -42,6 +42,8 @@ class Sink:
 
     async def start(self, mode: int) -> str:
         """Listen; where. Raises OSError or ValueError."""
+        if Way.ECHO in self.config.known_by:
+            _check_folder(self.config.unclaimed)
         listener = listen(self.config.listen, mode=mode)
         where = address_of(listener)
         self._server = await asyncio.start_server(self._serve, sock=listener)
@@ -67,8 +69,11 @@ class Sink:
                 writer.write(b"554 5.7.1 Not for you\r\n")
                 return
             # Only `stop` cancels it, and asyncio complains of what ends so.
-            with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
+            with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
                 await self._talk(reader, writer)
+        except OSError as error:
+            # No room for a message, for one; the gateway keeps it.
+            logger.error("sink: a connection is given up: %s", error.strerror or error)  # noqa: TRY400
         finally:
             writer.close()
 
@@ -125,6 +130,13 @@ class Sink:
             await link.quit()
         return b"250 " + reply.lines[0]
 
+    def _keep(self, message: Returned) -> None:
+        try:
+            self._save(message)
+        except OSError as error:
+            # Not the fault of the message whose end brought it to light.
+            logger.critical("sink: a message that was taken is lost: %s", error)
+
     def _save(self, message: Returned) -> None:
         """What was taken, and turned out to be nobody's, is not lost."""
         metrics.SUNK.labels("unclaimed").inc()
@@ -136,3 +148,11 @@ class Sink:
             file.write(b"X-Envelope-To: " + b", ".join(message.recipients) + b"\r\n")
             file.writelines(message.content.chunks())
         logger.error("sink: a message that was taken, and is nobody's, is kept in %s", path)
+
+
+def _check_folder(name: str) -> None:
+    """ValueError if nothing could be kept there: later is too late."""
+    folder = Path(name).absolute()
+    there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise ValueError(f"nothing can be kept in the folder unclaimed = {str(folder)!r}")

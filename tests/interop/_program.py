@@ -55,6 +55,11 @@ class Program:
             if kind is None:
                 assert status == 0, self.log
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def terminate(self) -> None:
         """SIGTERM, as systemd sends it."""
         self._process.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,39 @@ def test_a_slow_gateway(bed: Bed, tmp_path: Path) -> None:
             client.quit()
             bed.delivery()
         over.set()
+
+
+def test_a_gateway_that_judges_nothing(bed: Bed, tmp_path: Path) -> None:
+    """It greets, and takes MAIL and RCPT; and after some messages the next one is asked."""
+    settings = configuration(bed, 0, 0, gateway={"failures": 2, "rest": 60.0})
+    with ScriptedGateway(Script({b".": b""})) as broken, ScriptedGateway() as sound:
+        for one, gateway in zip(settings["gateway"], (broken, sound), strict=True):
+            one["address"] = f"inet:127.0.0.1:{gateway.port}"
+        with smtp_milter(tmp_path, settings), bed.client("other") as client:
+            told = [client.message(CONTENT)[:3] for _ in range(3)]
+            client.quit()
+        bed.delivery()
+    assert told == [b"451", b"451", b"250"]
+    assert (len(broken.contents), len(sound.contents)) == (2, 1)
+
+
+def test_a_disk_that_is_full(bed: Bed, tmp_path: Path) -> None:
+    """What the gateway would see but a part of is not delivered."""
+    body = b"0123456789abcdef" * 60 + b"\r\n"
+    with (
+        ScriptedGateway() as gateway,
+        smtp_milter(tmp_path, configuration(bed, gateway.port)) as program,
+        bed.client("other") as client,
+    ):
+        limit = 2 * 1024 * 1024
+        resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        told = client.message(CONTENT + body * 4000)
+        assert told == b"451 4.3.2 The mail filter is not available"
+        assert client.message(CONTENT).startswith(b"250 ")
+        client.quit()
+        bed.delivery()
+    assert len(gateway.contents) == 1
+    assert "no verdict: its content can't be kept: File too large" in "\n".join(program.log)
 
 
 def test_content_as_it_should_be(bed: Bed, tmp_path: Path) -> None:

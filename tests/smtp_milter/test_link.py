@@ -135,6 +135,18 @@ def test_an_answer_too_many(tmp_path: Path) -> None:
     against(says(b"250 ok\r\n250 ok\r\n"), work, tmp_path)
 
 
+def test_an_answer_before_the_question(tmp_path: Path) -> None:
+    """A content that nobody has seen is not accepted."""
+
+    async def work(link: Link) -> None:
+        await link.run(dialogue.data(), 2)
+        with pytest.raises(GatewayError, match="before it has seen any"):
+            await link.content([b"x"], 2)
+        assert link.is_closed
+
+    against(says(b"354 go on\r\n250 ok\r\n"), work, tmp_path)
+
+
 def test_421_is_the_end(tmp_path: Path) -> None:
     """Whoever says so closes."""
 

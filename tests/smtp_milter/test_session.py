@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import threading
 from collections.abc import Awaitable, Iterator
 from typing import Any, TypeVar
 
 import attrs
 import pytest
+from smtp_milter import _conversation as conversation
 from smtp_milter._config import Config, GatewayConfig, OnFailure, SinkConfig, Timeouts
 from smtp_milter._gateways import Gateway, Gateways
 from smtp_milter._services import Services
 from smtp_milter._session import Session
 from smtp_milter._sink import Sink
+from smtp_milter._spool import Spool
 from smtp_milter._tokens import Tokens
 
 import milterproto as mp
@@ -56,13 +60,16 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(script: Script, **settings: Any) -> Iterator[tuple[Daemon, ScriptedGateway]]:
+def daemon(
+    script: Script, *, connections: int = 20, end: float = 10, **settings: Any
+) -> Iterator[tuple[Daemon, ScriptedGateway]]:
     with ScriptedGateway(script) as scripted, asyncio.Runner() as runner:
+        address = f"inet:127.0.0.1:{scripted.port}"
         config = Config(
-            gateway=[GatewayConfig(address=f"inet:127.0.0.1:{scripted.port}")],
+            gateway=[GatewayConfig(address=address, connections=connections)],
             sink=SinkConfig(listen=f"inet:127.0.0.1:{script.sink}") if script.sink else None,
             name="milter.test",
-            timeouts=Timeouts(connect=2, command=2, before_end=4, end=10),
+            timeouts=Timeouts(connect=2, command=2, before_end=4, end=end),
             **settings,
         )
         gateways = [Gateway(one, config.timeouts, b"milter.test") for one in config.gateway]
@@ -150,6 +157,50 @@ def test_limits() -> None:
     assert len(scripted.contents) == 1
 
 
+def test_a_header_without_end() -> None:
+    """It is kept in memory, and each field takes more there than its bytes."""
+    with daemon(Script()) as (tested, scripted):
+        mta = tested.mta()
+        many = Message.parse(b"A: b\r\n" * 15_000 + b"\r\nx\r\n")
+        result = mta.deliver(attrs.evolve(MESSAGE, headers=many.headers))
+        assert isinstance(result.verdict, mp.ReplyCode)
+        assert result.verdict.code == b"552"
+        assert mta.deliver(MESSAGE).accepted
+        mta.quit()
+    assert len(scripted.contents) == 1
+
+
+@pytest.mark.parametrize("failing", [2, 4], ids=["in the midst", "at its end"])
+@pytest.mark.parametrize("policy", [OnFailure.TEMPFAIL, OnFailure.ACCEPT])
+def test_a_content_that_can_not_be_kept(
+    monkeypatch: pytest.MonkeyPatch, failing: int, policy: OnFailure
+) -> None:
+    """The disk is full: what the gateway could see but a part of is not taken for scanned."""
+    calls = 0
+    write = Spool.write
+
+    def full(self: Spool, data: bytes) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, data)
+
+    monkeypatch.setattr(Spool, "write", full)
+    script = Script(sink=free_port())
+    with daemon(script, on_failure=policy, unscanned_header="X-Unscanned: yes") as (tested, gate):
+        mta = tested.mta()
+        result = mta.deliver(attrs.evolve(MESSAGE, body=b"0123456789abcd\r\n" * 10_000))
+        mta.quit()
+    assert gate.contents == []
+    if policy is OnFailure.ACCEPT:
+        assert result.message is not None
+        assert result.message.headers.all(b"X-Unscanned") == [b"yes"]
+    else:
+        assert isinstance(result.verdict, mp.ReplyCode)
+        assert result.verdict.code == b"451"
+
+
 def test_an_address_that_can_not_be_written() -> None:
     """Neither is, nor is anything else of it."""
     with daemon(Script()) as (tested, scripted):
@@ -193,6 +244,58 @@ def test_a_connection_that_is_cut_leaves_nothing() -> None:
         assert gateway._free._value == free
         tested.run(asyncio.sleep(0))
     assert scripted.commands[-1] == b"MAIL FROM:<a@b>"
+
+
+def test_no_recipient_is_no_reason_to_let_it_pass() -> None:
+    """An MTA that goes on though all were refused, or that has some of its own."""
+
+    async def deliver(tested: Daemon, recipient: bytes) -> Any:
+        conn = mp.FilterConnection()
+        conn.receive_data(mp.MTAConnection().send(mp.offer()))
+        offer = conn.next_event()
+        assert isinstance(offer, mp.Negotiate)
+        conn.send(mp.negotiate(offer, tested.wants))
+        session = Session(tested.services, conn)
+        if recipient:
+            await session.mail(mp.MailFrom(b"<a@b>"))
+            await session.rcpt(mp.RcptTo(recipient))
+        told = await session.end_of_message(mp.EndOfMessage())
+        await session.end(None)
+        return told
+
+    with daemon(Script({b"RCPT TO:<no@": b"550 5.1.1 No"})) as (tested, _):
+        for recipient in (b"<no@b>", b""):
+            (told,) = tested.run(deliver(tested, recipient))
+            assert isinstance(told, mp.ReplyCode)
+            assert told.code == b"451"
+
+
+def test_a_gateway_that_never_answers_the_content() -> None:
+    """That is a failure of it, and three of them are enough, as of any other."""
+    over = threading.Event()
+    script = Script({b".": lambda: b"" if over.wait(10) else b"250 ok"})
+    with daemon(script, end=0.2) as (tested, scripted):
+        mta = tested.mta()
+        for _ in range(4):
+            assert not mta.deliver(MESSAGE).accepted
+        mta.quit()
+        over.set()
+    assert len(scripted.told) == 3
+
+
+def test_a_client_that_goes_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a message it keeps no connection from others, though XCLIENT has made it its own."""
+    monkeypatch.setattr(conversation, "KEEP", 0.1)
+    script = Script(extensions=(b"XCLIENT NAME ADDR",))
+    with daemon(script, connections=1) as (tested, scripted):
+        mta = tested.mta()
+        for _ in range(2):
+            assert mta.deliver(MESSAGE).accepted
+            free = tested.services.gateways._gateways[0]._free
+            tested.run(asyncio.wait_for(free.acquire(), 10))
+            free.release()
+        mta.quit()
+    assert len(scripted.told) == 2
 
 
 def test_what_a_gateway_can_not_take() -> None:

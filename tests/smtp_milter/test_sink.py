@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,11 @@ from smtp_milter import _dialogue as dialogue
 from smtp_milter._client import Client
 from smtp_milter._config import Foreign, SinkConfig
 from smtp_milter._correlator import Way
-from smtp_milter._errors import Refused
+from smtp_milter._errors import GatewayError, Refused
 from smtp_milter._link import Link
 from smtp_milter._replies import Reply
 from smtp_milter._sink import Sink
+from smtp_milter._spool import Spool
 
 from .helpers import returned
 
@@ -97,3 +100,39 @@ def test_what_is_kept(tmp_path: Path) -> None:
     )
     with pytest.raises(FileExistsError):
         sink._save(message)
+
+
+def test_where_nothing_can_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Said at the start; and later, it is not the fault of who happens to be there."""
+    (tmp_path / "file").write_bytes(b"")
+    config = SinkConfig(listen=f"unix:{tmp_path}/sink", unclaimed=f"{tmp_path}/file/unclaimed")
+    sink = Sink(config, "sink.test", 100)
+    with pytest.raises(ValueError, match="unclaimed"):
+        asyncio.run(sink.start(0o600))
+    sink.correlator.expect(b"t", b"<a@example.org>")
+    assert sink.correlator.takes(returned(b"", nonce=b"mw1"), [])
+    sink.correlator.forget(b"t")
+    assert [one.levelno for one in caplog.records] == [logging.CRITICAL]
+
+
+def test_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The gateway is not told that it is taken, and the log says why."""
+
+    def full(_: Spool, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Spool, "write", full)
+
+    async def main() -> None:
+        sink = Sink(SinkConfig(listen=f"unix:{tmp_path}/sink"), "sink.test", 100)
+        await sink.start(0o600)
+        try:
+            with pytest.raises(GatewayError):
+                await send(tmp_path / "sink", b"x\r\n")
+        finally:
+            await sink.stop()
+
+    asyncio.run(main())
+    assert "No space left on device" in caplog.text
