@@ -10,7 +10,7 @@ import socket
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
 
 import attrs
 import cattrs
@@ -224,7 +224,8 @@ _LISTS: Final = {
 def _list(value: Any, kind: Any) -> Any:
     """The letters of a text would make a list, too."""
     if not isinstance(value, list):
-        raise ValueError(f"{value!r} is no list: it needs brackets")  # noqa: TRY004 - see _reason
+        brackets = "two pairs of brackets" if isinstance(value, dict) else "brackets"
+        raise ValueError(f"{value!r} is no list: it needs {brackets}")  # noqa: TRY004 - see _reason
     return _LISTS[kind](value, kind)
 
 
@@ -235,6 +236,10 @@ def _reason(error: BaseException, kind: type | None) -> str:
     """What is said of a value."""
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return f"none of {', '.join(str(one.value) for one in kind)}"
+    if get_origin(kind) is Literal:
+        return f"none of {', '.join(get_args(kind))}"
+    if isinstance(error, AttributeError):
+        return "no table"
     # Our own texts; those of KeyError and the like are only names.
     return str(error) if type(error) is ValueError else format_exception(error, kind)
 

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import prometheus_client as prometheus
@@ -50,14 +50,16 @@ async def serve(config: Config) -> None:
         sink = allow_list = None
         if config.metrics:
             host, _, port = config.metrics.rpartition(":")
-            server, thread = prometheus.start_http_server(int(port), host)
+            with _told("metrics", config.metrics):
+                server, thread = prometheus.start_http_server(int(port), host.strip("[]"))
             stack.callback(server.server_close)
             stack.callback(thread.join)
             stack.callback(server.shutdown)
             logger.info("metrics on %s:%d", host, server.server_port)
         if config.sink is not None:
             sink = Sink(config.sink, config.name, config.max_size)
-            logger.info("sink on %s", await sink.start(mode))
+            with _told("sink", config.sink.listen):
+                logger.info("sink on %s", await sink.start(mode))
             stack.push_async_callback(sink.stop)
         if config.allow_list is not None:
             allow_list = await stack.enter_async_context(_allow_list(config.allow_list))
@@ -73,9 +75,21 @@ async def serve(config: Config) -> None:
             services.wants,
             on_error=mp.Continue() if config.dry_run else mp.TempFail(),
         )
-        listeners = [listen(one, mode=mode) for one in config.listen]
+        listeners = []
+        for one in config.listen:
+            with _told("milter", one):
+                listeners.append(listen(one, mode=mode))
         await Server(service).run(*listeners)
     logger.info("stopped")
+
+
+@contextlib.contextmanager
+def _told(what: str, where: str) -> Iterator[None]:
+    """The system says that an address is in use, and not which."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{what}: {where}: {error.strerror or error}") from None
 
 
 @contextlib.asynccontextmanager
@@ -90,7 +104,7 @@ async def _allow_list(config: AllowListConfig) -> AsyncIterator[AllowList]:
     try:
         try:
             await users.create_tables()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise OSError(f"the user database: {str(error).splitlines()[0]}") from None
         yield _allow.AllowList(users)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -172,6 +173,43 @@ def test_check(bed: Bed, tmp_path: Path) -> None:
     assert [line[:6] for line in said.splitlines()] == ["FAULT:"] * 3
     assert "no connection" in said
     assert status == 1
+
+
+@pytest.mark.parametrize("what", ["metrics", "sink", "milter", "database"])
+def test_what_can_not_be_had(tmp_path: Path, what: str) -> None:
+    """The start says which address it is."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        port = there.getsockname()[1]
+        settings: dict[str, Any] = {
+            "listen": ["inet:127.0.0.1:0"],
+            "gateway": [{"address": "inet:127.0.0.1:1"}],
+        }
+        told = f"{what}: inet:127.0.0.1:{port}: Address already in use"
+        match what:
+            case "metrics":
+                settings["metrics"] = f"127.0.0.1:{port}"
+                told = told.replace("inet:", "")
+            case "sink":
+                settings["sink"] = {"listen": f"inet:127.0.0.1:{port}"}
+            case "milter":
+                settings["listen"] = [f"inet:127.0.0.1:{port}"]
+            case _:
+                url = "postgresql+asyncpg://user:secret@127.0.0.1:1/x"
+                settings["allow_list"] = {"database": url}
+                told = "the user database: "
+        path = tmp_path / "wrong.toml"
+        path.write_text(toml(settings))
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "smtp_milter/daemon.py", "--config", path],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"can't start: {told}"), done.stderr
+    assert "secret" not in done.stderr
+    assert done.returncode == 1
 
 
 def test_the_unit(tmp_path: Path, require_program: Callable[[str, str], Path]) -> None:
