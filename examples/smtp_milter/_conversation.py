@@ -59,8 +59,9 @@ class Transaction:
 
     @property
     def is_utf8(self) -> bool:
-        """Whether it needs SMTPUTF8."""
-        return b"SMTPUTF8" in (one.upper() for one in self.parameters)
+        """Whether it needs SMTPUTF8; Postfix takes other addresses without a word of it, too."""
+        said = b"SMTPUTF8" in (one.upper() for one in self.parameters)
+        return said or not self.sender.isascii()
 
 
 @final
@@ -138,9 +139,11 @@ class Conversation:
         transaction.is_begun = True
 
     async def ask(self, transaction: Transaction, one: Recipient) -> None:
-        """RCPT."""
+        """RCPT. Raises `Decided`, too."""
         assert transaction.lease is not None
         session = transaction.lease.session
+        if not one.address.isascii():
+            self._check_utf8(session.offer)
         await self._run(transaction, dialogue.rcpt(session, one.address, one.parameters))
 
     def _bound_lease(self, client: Client) -> Lease | None:
@@ -155,17 +158,22 @@ class Conversation:
         return None
 
     def _check_offer(self, transaction: Transaction, offer: Offer) -> None:
-        if transaction.is_utf8 and b"SMTPUTF8" not in offer:
-            match self._config.smtputf8:
-                case OnFailure.ACCEPT:
-                    raise Decided(None)
-                case OnFailure.TEMPFAIL:
-                    raise Decided(attrs.evolve(NO_UTF8, code=b"451", enhanced=b"4.6.7"))
-                case OnFailure.REJECT:
-                    raise Decided(NO_UTF8)
+        if transaction.is_utf8:
+            self._check_utf8(offer)
         is_8bit = any(one.upper().startswith(b"BODY=8") for one in transaction.parameters)
         if is_8bit and b"8BITMIME" not in offer and self._config.eight_bit == "tempfail":
             raise Decided(NO_8BIT)
+
+    def _check_utf8(self, offer: Offer) -> None:
+        if b"SMTPUTF8" in offer:
+            return
+        match self._config.smtputf8:
+            case OnFailure.ACCEPT:
+                raise Decided(None)
+            case OnFailure.TEMPFAIL:
+                raise Decided(attrs.evolve(NO_UTF8, code=b"451", enhanced=b"4.6.7"))
+            case OnFailure.REJECT:
+                raise Decided(NO_UTF8)
 
     async def data(self, transaction: Transaction) -> None:
         """DATA; at another connection, or gateway, if this one has gone meanwhile."""

@@ -29,7 +29,10 @@ class Returned:
     ident: bytes  # what it was called by XFORWARD
 
     def headers(self) -> tuple[Headers, int]:
-        """The header, and where the body begins. Raises UnreadableError."""
+        """The header, and where the body begins; without NUL, which no MTA takes there.
+
+        Raises UnreadableError.
+        """
         head = self.content.head(MAX_HEADER)
         if head.startswith(b"\r\n"):
             return Headers(), 2
@@ -37,7 +40,7 @@ class Returned:
         if end < 0 and self.content.size > len(head):
             raise UnreadableError(f"its header has over {MAX_HEADER} bytes")
         text, body = (head, len(head)) if end < 0 else (head[: end + 2], end + 4)
-        message = Message.parse(text)
+        message = Message.parse(text.replace(b"\0", b""))
         if message.body:
             raise UnreadableError("its header has a line that is none of a header")
         return message.headers, body

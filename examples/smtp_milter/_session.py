@@ -149,6 +149,9 @@ class Session:
         try:
             async with self._in_time():
                 await self._gateway.ask(transaction, recipient)
+        except Decided as decided:
+            transaction.unscanned = decided.verdict is None
+            return decided.verdict
         except Refused as refused:
             return verdict(refused.reply, Stage.RECIPIENT)
         except UnwritableError:

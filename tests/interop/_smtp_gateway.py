@@ -33,6 +33,7 @@ class Script:
     sender: Change = lambda sender: sender
     recipients: Callable[[list[bytes]], list[bytes]] = lambda recipients: recipients
     copies: int = 1
+    dies_after: int = 0  # so many bytes of a content
 
 
 @attrs.define
@@ -135,6 +136,8 @@ class ScriptedGateway:
                     if not line:
                         return
                     content += line.removeprefix(b".")
+                    if script.dies_after and len(content) > script.dies_after:
+                        return
                 told.contents.append(content)
                 reply = self._reply(b".", FORWARD)
                 if reply is FORWARD:

@@ -84,6 +84,22 @@ def test_421_does_not_hang_up(bed: Bed, tmp_path: Path, verb: bytes) -> None:
         bed.delivery()
 
 
+def test_a_gateway_that_dies_in_the_midst(bed: Bed, tmp_path: Path) -> None:
+    """4: of the content, when it has seen a part of it."""
+    with (
+        ScriptedGateway(Script(dies_after=100_000)) as gateway,
+        smtp_milter(tmp_path, configuration(bed, gateway.port)),
+        bed.client("other") as client,
+    ):
+        told = client.message(CONTENT + b"0123456789abcd\r\n" * 500_000)
+        assert told == b"451 4.3.2 The mail filter is not available"
+        gateway.script.dies_after = 0
+        assert client.message(CONTENT).startswith(b"250 ")
+        client.quit()
+        bed.delivery()
+    assert len(gateway.contents) == 1
+
+
 @pytest.mark.parametrize("verb", [b"CONNECT", b"EHLO", b"MAIL", b"RCPT", b"."])
 def test_a_gateway_that_closes(bed: Bed, tmp_path: Path, verb: bytes) -> None:
     """4: wherever it does, the client is to come again, and the next message goes through."""
@@ -209,7 +225,7 @@ def test_a_disk_that_is_full(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_content_as_it_should_be(bed: Bed, tmp_path: Path) -> None:
-    """5: dots, bare line ends, no last line end; and nothing of that is an edit."""
+    """5: dots over many chunks, a bare CR, no last line end; with a sink, see `ODD` there."""
     body = b".\r\n..\r\n.x\r\na\rb\r\n\xe4\r\n" + b".\r\n" * 30_000 + b"end"
     with (
         ScriptedGateway() as gateway,

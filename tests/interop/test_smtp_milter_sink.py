@@ -6,6 +6,7 @@ a message, and then hands it on, like amavisd.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,53 @@ def test_changes(bed: Bed, tmp_path: Path, script: Script) -> None:
             client.quit()
     unchanged = sum(expected == CONTENT for _, expected in CHANGES.values())
     assert "\n".join(program.log).count("no edits") == 2 * unchanged
+
+
+# Each under HEADER, unless it says otherwise; what is odd in them is not the gateway's doing.
+ODD: dict[str, bytes] = {
+    # 5
+    "dots, bare line ends, no last line end": (
+        HEADER + b"\r\n.\r\n..\r\n.x\r\na\rb\r\nc\nd\n.\ne\r.\rf\r\r\n.\r\r\nMAIL\r\n\xe4\r\nend"
+    ),
+    "bare line ends in the header": HEADER + b"X-B: a\rb\r\nX-C: a\n b\r\n\r\nbody\r\n",
+    "NUL": HEADER + b"X-N: a\0b\r\n\r\na\0b\r\n\0.\r\n.\0\r\n.\0.\r\n",
+    "no body": HEADER,
+    "blanks": (
+        HEADER
+        + b"X-B : a\r\nX-C:a\r\nX-D:\ta\r\nX-E:\r\nX-F: \r\nX-G:\r\n \r\nX-H:\r\n a\r\n"
+        + b"X-I: a\r\n \r\n b\r\n\r\nbody\r\n"
+    ),
+    "a line that is none of a header": HEADER + b"no field\r\nX-B: 1\r\n\r\nbody\r\n",
+    "a line from a mailbox file": b"From a@example.org Tue\r\n" + CONTENT,
+    "8-bit, an odd name, a field of ours": (
+        HEADER + b"X-\xe4: \xff\r\nX(%)=: 1\r\nX-SMTP-Milter-Mark: 1\r\n\r\nbody\r\n"
+    ),
+    "long": HEADER + b"X-L: " + b"x" * 70_000 + b"\r\n\r\n" + b"y" * 5000 + b"\r\n",
+    "twins": HEADER + b"X-T: 1\r\n" * 3000 + b"x-t: 1\r\n\r\nbody\r\n",
+}
+
+
+def test_odd_messages(bed: Bed, tmp_path: Path, script: Script) -> None:
+    """What arrives is what arrives without us, and the gateway has seen no bare line end."""
+    with ScriptedGateway(script) as gateway:
+        made = configuration(bed, gateway.port, sink=script.sink)
+        with (
+            smtp_milter(tmp_path, made) as program,
+            bed.client("other") as client,
+            bed.client("xclient-bare") as bare,
+        ):
+            for what, content in ODD.items():
+                arrived = []
+                for one in (bare, client):
+                    assert one.message(content).startswith(b"250 "), what
+                    arrived.append(bed.delivery().without_received)
+                assert arrived[0] == arrived[1], what
+            client.quit()
+            bare.quit()
+    assert len(gateway.contents) == len(ODD)
+    for seen in gateway.contents:
+        assert not re.search(rb"\r(?!\n)|(?<!\r)\n", seen)
+    assert "\n".join(program.log).count("accepted, no edits") == len(ODD)
 
 
 def test_recipients_and_sender(bed: Bed, tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def test_what_is_no_message(content: bytes) -> None:
     assert returned(content).fields(b"A") == []
 
 
+def test_nul_in_a_header() -> None:
+    """No MTA takes it from a filter; in a body it may be."""
+    message = returned(b"A: 1\0\r\n\r\n\0\r\n")
+    headers, at = message.headers()
+    assert headers.all(b"A") == [b"1"]
+    assert b"".join(message.content.chunks(at)) == b"\0\r\n"
+
+
 def test_fields() -> None:
     """The values of a name."""
     assert returned(b"a: 1\r\nB: 2\r\nA:  3\r\n\r\n").fields(b"A") == [b"1", b"3"]

@@ -21,7 +21,7 @@ from smtp_milter._spool import Spool
 from smtp_milter._tokens import Tokens
 
 import milterproto as mp
-from milterproto.message import Message
+from milterproto.message import Message, Recipient
 from milterproto.testing import MTA, Habits
 from tests.interop._postfix import free_port
 from tests.interop._smtp_gateway import Script, ScriptedGateway
@@ -311,6 +311,9 @@ def test_what_a_gateway_can_not_take() -> None:
         (utf8, {}, b"550"),
         (utf8, {"smtputf8": tempfail}, b"451"),
         (utf8, {"smtputf8": accept}, b""),
+        # Postfix takes these without SMTPUTF8.
+        (attrs.evolve(MESSAGE, sender="<ä@example.org>".encode()), {}, b"550"),
+        (attrs.evolve(MESSAGE, sender="<ä@example.org>".encode()), {"smtputf8": accept}, b""),
     ]
     for message, settings, code in cases:
         with daemon(Script(extensions=(b"SIZE 500",)), **settings) as (tested, scripted):
@@ -320,6 +323,22 @@ def test_what_a_gateway_can_not_take() -> None:
         verdict = result.verdict
         assert (verdict.code if isinstance(verdict, mp.ReplyCode) else b"") == code, result
         assert len(scripted.contents) == (message is eight_bit and not code)
+
+
+@pytest.mark.parametrize("policy", [OnFailure.REJECT, OnFailure.ACCEPT])
+def test_a_recipient_that_a_gateway_can_not_take(policy: OnFailure) -> None:
+    """He alone is refused; or the message passes as a whole, for it has one verdict."""
+    extra = "<ü@example.test>".encode()
+    message = attrs.evolve(MESSAGE, recipients=[*MESSAGE.recipients, Recipient(extra)])
+    with daemon(Script(extensions=(b"DSN",)), smtputf8=policy) as (tested, scripted):
+        mta = tested.mta()
+        result = mta.deliver(message)
+        mta.quit()
+    assert result.message is not None
+    passes = policy is OnFailure.ACCEPT
+    assert (extra in [one.address for one in result.message.recipients]) is passes
+    assert len(scripted.contents) == (not passes)
+    assert not [line for line in scripted.commands if not line.isascii()]
 
 
 def test_a_connection_with_xclient_is_for_one_client() -> None:
