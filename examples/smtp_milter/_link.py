@@ -142,4 +142,4 @@ async def _within(patience: float) -> AsyncIterator[None]:
         async with asyncio.timeout(patience):
             yield
     except TimeoutError:
-        raise GatewayError(f"no reply within {patience:g} s") from None
+        raise GatewayError(f"no reply within {patience:.3g} s") from None

@@ -7,8 +7,10 @@ a message, and then hands it on, like amavisd.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,45 @@ def test_each_way_alone(bed: Bed, tmp_path: Path, way: str) -> None:
     script = Script(sink=free_port(), is_proxy=True, change=lambda one: b"X-G: 1\r\n" + one)
     done = run(bed, tmp_path, script, [CONTENT], sink_settings={"known_by": [way]})
     assert [one.without_received for one in done.deliveries] == [b"X-G: 1\r\n" + CONTENT]
+
+
+@pytest.mark.parametrize("ways", [["header"], ["echo"], ["header", "xforward", "echo"]])
+def test_the_same_mail_twice_at_once(bed: Bed, tmp_path: Path, ways: list[str]) -> None:
+    """From one sender, the same to the letter: each gets what was made of it."""
+    script = Script(sink=free_port())
+    both = threading.Barrier(2, timeout=PATIENCE)
+    forward = ScriptedGateway._forward
+
+    def tagging(
+        self: ScriptedGateway, hop: Any, sender: bytes, recipients: list[bytes], content: bytes
+    ) -> bytes:
+        both.wait()
+        told = forward(
+            self, hop, sender, recipients, b"X-For: " + recipients[0] + b"\r\n" + content
+        )
+        both.wait()
+        return told
+
+    with pytest.MonkeyPatch.context() as patch, ScriptedGateway(script) as gateway:
+        patch.setattr(ScriptedGateway, "_forward", tagging)
+        made = configuration(bed, gateway.port, sink=script.sink, sink_settings={"known_by": ways})
+        with (
+            smtp_milter(tmp_path, made),
+            bed.client("other") as one,
+            bed.client("other") as other,
+            ThreadPoolExecutor() as pool,
+        ):
+            waiting = [
+                pool.submit(client.message, CONTENT, recipients=[recipient])
+                for client, recipient in ((one, BOB), (other, CAT))
+            ]
+            assert [each.result()[:4] for each in waiting] == [b"250 ", b"250 "]
+            one.quit()
+            other.quit()
+    deliveries = [bed.delivery(), bed.delivery()]
+    assert sorted(one.addresses[0] for one in deliveries) == [BOB, CAT]
+    for delivery in deliveries:
+        assert delivery.values(b"X-For") == [b" " + delivery.addresses[0]]
 
 
 def test_what_the_gateway_refuses_after_all(bed: Bed, tmp_path: Path) -> None:
