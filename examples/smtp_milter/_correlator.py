@@ -8,6 +8,7 @@ from typing import final
 
 import attrs
 
+from milterproto.message import Recipient
 from smtp_milter._returned import Returned
 from smtp_milter._tokens import nonces_in
 
@@ -46,7 +47,7 @@ class Correlator:
 
     def expect(self, token: bytes, sender: bytes) -> None:
         """From now on this message may come back."""
-        self._expected[token] = _Expected(sender.strip(b"<>").lower())
+        self._expected[token] = _Expected(Recipient(sender).canonical)
 
     def takes(self, returned: Returned, marks: list[bytes]) -> bool:
         """Whether something that has come back is ours; ``marks`` are those in its header.
@@ -61,7 +62,7 @@ class Correlator:
             return True
         if named or Way.ECHO not in self._ways:
             return False
-        sender = returned.sender.strip(b"<>").lower()
+        sender = Recipient(returned.sender).canonical
         may_be = {token for token, one in self._expected.items() if one.sender == sender}
         if may_be:
             self._unclaimed[returned.nonce] = returned, may_be

@@ -96,25 +96,22 @@ def _kept(
     return kept
 
 
-def _comparable(address: bytes) -> bytes:
-    local, at, domain = address.strip(b"<>").rpartition(b"@")
-    return local + at + domain.lower()
-
-
 def _sender(before: bytes, returned: Sequence[Returned]) -> bytes:
-    senders = {_comparable(one.sender) for one in returned}
+    senders = {Recipient(one.sender).canonical for one in returned}
     if len(senders) > 1:
         raise NoEditsError("it has made different senders for different recipients")
-    return before if senders == {_comparable(before)} else returned[0].sender
+    return before if senders == {Recipient(before).canonical} else returned[0].sender
 
 
 def _recipients(
     before: Sequence[Recipient], returned: Sequence[Returned], *, may_remove: bool
 ) -> list[Recipient]:
     """Those of before as they were written, in their order, and then the new ones."""
-    there = {_comparable(one): one for message in returned for one in message.recipients}
-    kept = [one for one in before if _comparable(one.address) in there]
+    # A gateway may write an address anew: in lower case, without a route or needless quotes.
+    back = (Recipient(one) for message in returned for one in message.recipients)
+    there = {one.canonical: one for one in back}
+    kept = [one for one in before if one.canonical in there]
     if len(kept) < len(before) and not may_remove:
         raise NoEditsError("it has left out a recipient")
-    known = {_comparable(one.address) for one in before}
-    return [*kept, *(Recipient(one) for name, one in there.items() if name not in known)]
+    known = {one.canonical for one in before}
+    return [*kept, *(one for name, one in there.items() if name not in known)]

@@ -93,6 +93,8 @@ def test_bodies() -> None:
 def test_envelopes() -> None:
     """Brackets and the case of a domain are no change; a recipient goes only if he may."""
     assert edits(CONTENT, sender=b"a@EXAMPLE.org", recipients=(b"b@Example.test",)) == []
+    for same in (b"<B@example.test>", b'<"b"@example.test>', b"<@x.test,@y.test:b@example.test>"):
+        assert edits(CONTENT, recipients=(same,)) == []
     assert edits(CONTENT, sender=b"<>") == [mp.ChangeSender(b"<>")]
     both = edits(CONTENT, recipients=(b"<c@x>", BOB))
     assert both == [mp.AddRecipient(b"<c@x>")]
