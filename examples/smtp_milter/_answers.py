@@ -16,4 +16,5 @@ NO_UTF8: Final = mp.ReplyCode.text(550, "5.6.7", "The mail filter takes no SMTPU
 NO_8BIT: Final = mp.ReplyCode.text(451, "4.6.3", "The mail filter takes no 8-bit text for now")
 TOO_LARGE: Final = mp.ReplyCode.text(552, "5.3.4", "Message too large for the mail filter")
 NOT_RETURNED: Final = mp.ReplyCode.text(451, "4.3.0", "The mail filter has lost the message")
+ASTRAY: Final = mp.ReplyCode.text(451, "4.4.6", "The mail filter hands on to the wrong server")
 NO_EDITS: Final = mp.ReplyCode.text(451, "4.3.5", "What the mail filter made can't be told")

@@ -186,6 +186,11 @@ class Config:
     def __attrs_post_init__(self) -> None:
         if not self.gateway:
             raise ValueError("there is no [[gateway]]")
+        ours = {*self.listen, self.sink.listen if self.sink else ""}
+        for gateway in self.gateway:
+            # The sink would take it all, and nobody would have judged it.
+            if gateway.address in ours:
+                raise ValueError(f"{gateway.address} is an address of ours, and of no gateway")
         if self.allow_list and self.connect == "connect":
             raise ValueError(
                 'connect = "connect" and [allow_list] exclude each other: a gateway that refuses '

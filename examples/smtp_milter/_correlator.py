@@ -49,6 +49,10 @@ class Correlator:
         """From now on this message may come back."""
         self._expected[token] = _Expected(Recipient(sender).canonical)
 
+    def awaits(self, token: bytes) -> bool:
+        """Whether this message may come back."""
+        return token in self._expected
+
     def takes(self, returned: Returned, marks: list[bytes]) -> bool:
         """Whether something that has come back is ours; ``marks`` are those in its header.
 

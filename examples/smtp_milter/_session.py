@@ -18,6 +18,7 @@ from milterproto.message import Dialect, Message, Recipient
 from smtp_milter import _metrics as metrics
 from smtp_milter._answers import (
     APART,
+    ASTRAY,
     BAD_RECIPIENT,
     BAD_SENDER,
     NO_DATABASE,
@@ -241,9 +242,8 @@ class Session:
             return self._no_verdict(self._failed(transaction, transaction.fault))
         if transaction.outgoing.is_over(self._config.max_size):
             return self._tell(TOO_LARGE, Stage.CONTENT)
-        if self._is_loop(transaction):
-            logger.warning("%s: has been here before, and passes", self._queue_id)
-            return self._passed("loop")
+        if marks := self._marks_of_ours(transaction):
+            return self._been_here(marks)
         seconds, start = self._config.timeouts.end, time.monotonic()
         try:
             async with self._in_time(seconds):
@@ -267,14 +267,26 @@ class Session:
             return self._passed("unscanned", self._unscanned_edits())
         return self._tell(instead, Stage.CONTENT)
 
-    def _is_loop(self, transaction: Transaction) -> bool:
+    def _marks_of_ours(self, transaction: Transaction) -> list[bytes]:
         sink = self._services.sink
         # From a gateway only. To others a mark may get known, in a report that quotes a message.
         if sink is None or str(transaction.client.ip) not in sink.config.allow:
-            return False
+            return []
         marks = transaction.outgoing.headers.all(sink.config.mark)
         now = int(time.time())
-        return any(self._services.tokens.is_ours(mark, now) for mark in marks)
+        return [mark for mark in marks if self._services.tokens.is_ours(mark, now)]
+
+    def _been_here(self, marks: list[bytes]) -> Responses:
+        """A message comes back by way of the MTA: out of a quarantine, or it would go round."""
+        sink = self._services.sink
+        assert sink is not None
+        if sink.config.missing is Missing.TEMPFAIL and any(map(sink.correlator.awaits, marks)):
+            # The client will be put off, for want of it at the sink, and come again: each time
+            # there would be one more of it.
+            logger.error("%s: the gateway hands on to the MTA, and not to the sink", self._queue_id)
+            return self._tell(ASTRAY, Stage.CONTENT)
+        logger.warning("%s: has been here before, and passes", self._queue_id)
+        return self._passed("loop")
 
     # --- what the MTA is told --------------------------------------------------------------
 

@@ -361,6 +361,23 @@ def test_a_loop(bed: Bed, tmp_path: Path) -> None:
             assert len(gateway.contents) == 3
 
 
+def test_a_gateway_that_hands_on_to_the_mta(bed: Bed, tmp_path: Path, script: Script) -> None:
+    """And not to the sink, by mistake: nothing is delivered that the client is to send again.
+
+    Where each command is passed on, MAIL goes round until no connection is free.
+    """
+    script.sink = bed.postfix.ports["other"]
+    settings = {"connections": 3, "wait_for_connection": 0.5}
+    with ScriptedGateway(script) as gateway:
+        made = configuration(bed, gateway.port, sink=free_port(), gateway=settings)
+        with smtp_milter(tmp_path, made) as program, bed.client("other") as client:
+            assert list(client.walk(CONTENT).values())[-1].startswith(b"451 ")
+            client.quit()
+    log = "\n".join(program.log)
+    assert script.is_proxy or "hands on to the MTA, and not to the sink" in log
+    assert bed.settle() == []
+
+
 def test_a_large_message(bed: Bed, tmp_path: Path, script: Script) -> None:
     """Over what is kept in memory, there and back."""
     body = b"0123456789abcdef" * 60 + b"\r\n"

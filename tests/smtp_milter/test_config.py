@@ -62,6 +62,8 @@ def test_the_example() -> None:
         (LEAST + SINK + "allow = '127.0.0.1'", "'127.0.0.1' is no list"),
         (LEAST + SINK + "allow = ['127.0.0.0/8']", "'127.0.0.0/8' does not appear"),
         (LEAST + SINK + "known_by = []", "at least one way"),
+        (LEAST + "[sink]\nlisten = 'inet:127.0.0.1:25'", "is an address of ours"),
+        ("listen = ['inet:127.0.0.1:25']\n" + LEAST, "is an address of ours"),
         (LEAST + SINK + "known_by = ['mark']", "none of header, xforward, echo"),
         (LEAST + SINK + "mark = 'X Mark'", "mark = 'X Mark' is no name of a field"),
         (LEAST + "[sink]\nlisten = 'x'", "'x' is not inet:"),
