@@ -91,13 +91,16 @@ class Conversation:
 
     async def say_hello(self, client: Client) -> None:
         """The client has said EHLO, perhaps anew."""
-        lease = self._lease
+        lease, self._lease = self._lease, None
         if lease is None:
             return
         name = self._config.name.encode("ascii", "replace")
-        offer = await lease.link.run(
-            dialogue.hello(client.helo, name), self._config.timeouts.command
-        )
+        try:
+            offer = await lease.link.run(
+                dialogue.hello(client.helo, name), self._config.timeouts.command
+            )
+        finally:
+            self._hold(lease)
         lease.session = attrs.evolve(lease.session, offer=offer)
         lease.client = attrs.evolve(lease.client, helo=client.helo)
 
@@ -278,11 +281,15 @@ class Conversation:
             return
         if lease.session.is_bound and not lease.link.is_closed:
             lease.is_used = True
-            lease.at = time.monotonic()
-            self._lease = lease
-            asyncio.get_running_loop().call_later(KEEP, self._tidy)
+            self._hold(lease)
         else:
             await lease.gateway.end(lease)
+
+    def _hold(self, lease: Lease) -> None:
+        """For the client's next message."""
+        lease.at = time.monotonic()
+        self._lease = lease
+        asyncio.get_running_loop().call_later(KEEP, self._tidy)
 
     def _tidy(self) -> None:
         # A client may say nothing for minutes, and would keep the place of another.
