@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Self
 
 import attrs
@@ -56,11 +57,10 @@ class ScriptedGateway:
             def handle(self) -> None:
                 told = Told()
                 gateway.told.append(told)
-                try:
-                    for reply in gateway._serve(told, self.rfile.readline):
+                replies = gateway._serve(told, self.rfile.readline)
+                with contextlib.closing(replies), contextlib.suppress(ConnectionError):
+                    for reply in replies:
                         self.wfile.write(reply + b"\r\n")
-                except ConnectionError:
-                    pass
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
@@ -99,9 +99,18 @@ class ScriptedGateway:
                 return reply if isinstance(reply, bytes) else reply()
         return usual
 
-    def _serve(self, told: Told, readline: Callable[[], bytes]) -> Iterator[bytes]:
+    def _serve(self, told: Told, readline: Callable[[], bytes]) -> Generator[bytes, None, None]:
+        hop = Client(self.script.sink, PATIENCE) if self.script.is_proxy else None
+        try:
+            yield from self._talk(told, readline, hop)
+        finally:
+            if hop is not None:
+                hop.vanish()
+
+    def _talk(
+        self, told: Told, readline: Callable[[], bytes], hop: Client | None
+    ) -> Generator[bytes, None, None]:
         script = self.script
-        hop = Client(script.sink, PATIENCE) if script.is_proxy else None
         reply = self._reply(b"CONNECT", hop.greeting if hop else b"220 gateway.test ESMTP")
         sender, recipients = b"", list[bytes]()
         while reply:
@@ -142,8 +151,6 @@ class ScriptedGateway:
                 reply = self._reply(b".", FORWARD)
                 if reply is FORWARD:
                     reply = self._forward(hop, sender, recipients, content)
-        if hop is not None:
-            hop.vanish()
 
     def _forward(
         self, hop: Client | None, sender: bytes, recipients: list[bytes], content: bytes
