@@ -44,8 +44,8 @@ from ._shell.report import (
     transcript_json,
 )
 from ._shell.stages import LATER
-from ._shell.talk import Tap, at_end
-from ._shell.transcript import FIRST_LINE, Entry, parse
+from ._shell.talk import Talk, Tap, at_end
+from ._shell.transcript import FIRST_LINE, FROM_FILTER, Entry, parse
 
 # Something that filters take, or have no reason not to.
 _MESSAGE: Final = (
@@ -174,7 +174,7 @@ def _show(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     content = _MESSAGE if options.message is None else _read(options.message)
     message = message_of(options, content)
-    _connect(options.socket, options.timeout).close()
+    _look_for_a_filter(options)
     outcomes = []
     for check in CHECKS:
         if check.name in options.skip:
@@ -189,6 +189,19 @@ def _check(options: argparse.Namespace) -> int:
         _say_json([outcome_json(outcome) for outcome in outcomes])
     bad = any(one.gone or (one.findings and one.check.serious) for one in outcomes)
     return Status.BAD if bad else Status.GOOD
+
+
+def _look_for_a_filter(options: argparse.Namespace) -> None:
+    """Not every socket is a filter's, and no check would say more of one that is not."""
+    with contextlib.closing(Tap(_connect(options.socket, options.timeout))) as wire:
+        try:
+            Talk(wire)
+        except (OSError, RemoteProtocolError) as error:
+            if not any(one.way == FROM_FILTER and one.code == b"O" for one in wire.entries):
+                raise CannotGoOnError(
+                    f"what listens at {_name(options.socket)} does not negotiate as a filter "
+                    f"does: {_why(error, options.timeout)}"
+                ) from error
 
 
 # --- the recorder ------------------------------------------------------------------------------
@@ -230,7 +243,13 @@ async def _serve(options: argparse.Namespace, recording: Recording) -> None:
             raise
 
     proxy = Proxy(connect, time.monotonic, recording.write)
-    server = await _start_server(proxy.connected, options.listen)
+
+    async def connected(*streams: Any) -> None:
+        # All that are open are cancelled at the end, and Python 3.11 prints a traceback for each.
+        with contextlib.suppress(asyncio.CancelledError):
+            await proxy.connected(*streams)
+
+    server = await _start_server(connected, options.listen)
     recording.line(FIRST_LINE)
     _tell(f"recording into {options.file}; Ctrl-C ends it")
     await stop.wait()
@@ -380,7 +399,8 @@ def main(arguments: list[str] | None = None) -> int:
     except LocalProtocolError as error:
         _tell(str(error))
     except OSError as error:
-        _tell(f"{error}. Look at the name, and at who may read it")
+        about_a_file = error.filename is not None
+        _tell(f"{error}{'. Look at the name, and at who may read it' if about_a_file else ''}")
     return Status.BROKEN
 
 

@@ -27,7 +27,7 @@ from milterproto import __main__ as tools
 from milterproto._shell.checks import CHECKS
 from milterproto.message import Message
 
-from .peers import PATIENCE, Answer, Polite, Scripted, filter_at, frame
+from .peers import PATIENCE, Answer, Polite, Scripted, filter_at, frame, negotiated
 
 MAIL = b"From: a@example.org\nSubject: hi\n\nbody\n"
 LOG = "; the filter's own log may say why"
@@ -89,7 +89,7 @@ def test_the_status_says_what_became_of_it(
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        ({mp.Helo: b""}, "after Helo: no answer in 0.2 seconds; --timeout gives it more"),
+        ({mp.Negotiate: b""}, "after Negotiate: no answer in 0.2 seconds; --timeout gives it more"),
         (
             {mp.Helo: None},
             f"after Helo: the filter has closed the connection, and owes a reply{LOG}",
@@ -103,8 +103,8 @@ def test_sessions_that_break(
     """What was said until then is shown all the same."""
     for options in ([], ["--json"]):
         with filter_at(None, lambda: Scripted(answers)) as address:
-            line = ["send", "--to", address, mail, "--timeout", "0.2", *options]
-            assert tools.main(line) == 4
+            waiting = ["--timeout", "0.2"] if b"" in answers.values() else []
+            assert tools.main(["send", "--to", address, mail, *waiting, *options]) == 4
         out, err = capsys.readouterr()
         assert err == f"milterproto: {why}\n"
         if options:
@@ -163,6 +163,19 @@ def test_nobody_there(address: str, mail: str, capsys: pytest.CaptureFixture[str
     found = json.loads(capsys.readouterr().out)
     assert (found["status"], found["session"]) == ("broken", [])
     assert text in found["summary"]
+
+
+def test_no_room_for_what_is_printed(
+    mail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is not about a file that was read."""
+    with filter_at(None, Scripted) as address, Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert tools.main(["send", "--to", address, mail, "--json"]) == 4
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert capsys.readouterr().err == "milterproto: [Errno 28] No space left on device\n"
 
 
 def test_no_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,8 +269,9 @@ def recording(target: str, file: Path, *options: str) -> Iterator[str]:
             yield f"unix:{front}"
         finally:
             process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
             process.wait(PATIENCE)
-    assert process.returncode == 0
+    assert (process.returncode, rest) == (0, "")
 
 
 def record(tmp_path: Path, mail: str, *options: str) -> Path:
@@ -550,19 +564,48 @@ def test_check_of_a_filter_that_dies(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends there, for nothing more can be found."""
-    left = [True]
+    left = [Scripted(), Scripted({mp.Helo: None})]
 
-    def dying(address: Any, timeout: float) -> socket.socket:
+    def dying(address: Any, timeout: float) -> Scripted:
         if not left:
             raise ConnectionRefusedError("refused")
-        left.pop()
-        return socket.socket()
+        return left.pop(0)
 
     monkeypatch.setattr(tools, "_open", dying)
     assert tools.main(["check", "127.0.0.1:1"]) == 1
     out = capsys.readouterr().out
     assert out.count("takes no connections any more") == 1
     assert "WRONG" in out
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "no answer in 0.2 seconds; --timeout gives it more"),
+        (None, f"the filter has closed the connection, and owes a reply{LOG}"),
+        (b"220 mx.test ESMTP\r\n", f"it looks like an SMTP server's greeting{LOG}"),
+    ],
+)
+def test_check_of_what_is_no_filter(
+    answer: Answer, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said at once, and not by each check."""
+    with filter_at(None, lambda: Scripted({mp.Negotiate: answer})) as address:
+        waiting = ["--timeout", "0.2"] if answer == b"" else []
+        assert tools.main(["check", address, *waiting]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{address} does not negotiate as a filter does: " in err
+    assert err.endswith(f"{why}\n")
+
+
+def test_check_of_a_filter_that_negotiates_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is one, and wrong."""
+    wrong = negotiated(steps=1 << 30)
+    skipped = [word for one in CHECKS if one.name != "postfix" for word in ("--skip", one.name)]
+    with filter_at(None, lambda: Scripted({mp.Negotiate: wrong})) as address:
+        assert tools.main(["check", address, *skipped]) == 1
+    assert "WRONG   postfix" in capsys.readouterr().out
 
 
 # --- the rest ----------------------------------------------------------------------------------

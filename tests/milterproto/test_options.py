@@ -98,7 +98,10 @@ def test_any_text(text: str) -> None:
 def test_small_things() -> None:
     """Addresses get brackets, and macros braces."""
     assert mailbox("a@b") == mailbox("<a@b>") == b"<a@b>"
-    assert mailbox("") == b"<>"
+    assert mailbox("") == mailbox("<>") == b"<>"
+    for text in ("Ann <a@b>", "<a@b> ", "a@b>c", "<<a@b>>"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"written ann@example\.org"):
+            mailbox(text)
     assert macro("i=4F=2") == (b"i", b"4F=2")
     assert macro("auth_authen=ann") == macro("{auth_authen}=ann") == (b"{auth_authen}", b"ann")
     assert macro("x=") == (b"x", b"")

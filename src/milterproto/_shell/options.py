@@ -73,6 +73,10 @@ def client(text: str) -> Client:
 def mailbox(text: str) -> bytes:
     """An envelope address, in brackets."""
     data = os.fsencode(text)
+    if b"<" in data[1:] or b">" in data[:-1]:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no address of an envelope: it is written ann@example.org"
+        )
     return data if data.startswith(b"<") else b"<%b>" % data
 
 
@@ -236,7 +240,8 @@ def _add_check(commands: _Commands, names: list[str]) -> None:
         "check inet:127.0.0.1:8891 --from ann@example.org --skip data-again",
         "Let the message be one that the filter takes: what it refuses early is not gone\n"
         "through.\n\n"
-        "Exit status: 0 no errors, 1 errors, 2 a command line that makes no sense, 4 nobody there.",
+        "Exit status: 0 no errors, 1 errors, 2 a command line that makes no sense, 4 no filter\n"
+        "there.",
     )
     tool.add_argument("socket", type=address, metavar="SOCKET", help="the filter's")
     tool.add_argument("--message", metavar="FILE", help="a message; - is standard input")
