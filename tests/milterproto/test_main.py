@@ -143,6 +143,43 @@ def test_a_reset_is_an_end(
     assert capsys.readouterr().out.endswith("accepted\n")
 
 
+STAGES: list[type] = [
+    *(mp.Connect, mp.Helo, mp.MailFrom, mp.RcptTo, mp.Data),
+    *(mp.Header, mp.EndOfHeaders, mp.Body, mp.EndOfMessage),
+]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        (frame(b"c"), "accepted"),
+        (frame(b"a"), "accepted"),
+        (frame(b"p") + frame(b"c"), "accepted"),
+        (frame(b"r"), "refused"),
+        (frame(b"y", b"550 5.7.1 No\0"), "refused"),
+        (frame(b"t"), "temporary"),
+        (frame(b"y", b"450 4.7.1 Later\0"), "temporary"),
+        (frame(b"y", b"421 4.7.0 Bye\0"), "temporary"),
+        (frame(b"4"), "temporary"),
+        (frame(b"f"), "broken"),
+        (frame(b"y", b"250 2.0.0 Fine\0"), "broken"),
+        (frame(b"y", b"550 no end"), "broken"),
+        (frame(b"\x01"), "broken"),
+        (None, "broken"),
+    ],
+)
+def test_the_status_of_each_answer_at_each_stage(
+    stage: type, said: Answer, name: str, mail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a number and in JSON."""
+    monkeypatch.setattr(tools, "_open", lambda *_: Scripted({stage: said}))
+    numbers = {"accepted": 0, "refused": 1, "temporary": 3, "broken": 4}
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert tools.main(["send", "--to", "/x", mail, "--json"]) == numbers[name]
+    assert json.loads(out.getvalue())["status"] == name
+
+
 def test_a_message_that_can_not_be_sent(capsys: pytest.CaptureFixture[str], mail: str) -> None:
     """An error of whoever typed it."""
     with filter_at(None, Scripted) as address:
