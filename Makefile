@@ -12,7 +12,7 @@ SECONDS ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 GROUPS := demo mailfront gateway test check docs fuzz mutate
-SERVERS := postfix dovecot-core dovecot-imapd dovecot-submissiond nginx libnginx-mod-mail libmilter-dev miltertest opendkim postgresql swaks systemd gcc libc6-dev spampd spamassassin amavisd-new
+SERVERS := postfix dovecot-core dovecot-imapd dovecot-submissiond nginx libnginx-mod-mail libmilter-dev python3-milter miltertest opendkim postgresql swaks systemd gcc libc6-dev spampd spamassassin amavisd-new
 
 .DEFAULT_GOAL := help
 # Two pips at once would write over each other.

@@ -5,7 +5,8 @@
 
 The milters are asked in their order, and each is shown what those before it have made of the
 message. The first that refuses ends it, and the SMTP client is told so at once. Where one does not
-answer, the client is told to try again later. Messages that are accepted are printed.
+answer, the client is told to try again later. Messages that are accepted are printed, with the
+reason if one is to be held.
 
 The server is aiosmtpd's, which asks about a client only when it says HELO: so that is when milters
 hear of the connection, too.
@@ -29,6 +30,7 @@ from milterproto.message import Dialect, Message, Recipient, apply
 
 LATER: Final = "451 4.7.1 Service unavailable - try again later"
 REJECTED: Final = "550 5.7.1 Command rejected"
+UNFIT: Final = "554 5.6.0 No filter can be asked about this"
 PATIENCE: Final = 300.0  # seconds; a filter that thinks for longer says Progress
 # The macros that are sent before a command, unless the filter asks for others.
 MACROS: Final[Mapping[type[mp.Command], tuple[mp.Stage, tuple[bytes, ...]]]] = {
@@ -57,11 +59,17 @@ class Milter:
         """Connect to ``unix:/path`` or ``inet:host:port``, and negotiate."""
         family, _, rest = address.partition(":")
         if family == "unix":
-            milter = cls(*await asyncio.open_unix_connection(rest))
+            connecting = asyncio.open_unix_connection(rest)
         else:
             host, _, port = rest.rpartition(":")
-            milter = cls(*await asyncio.open_connection(host.strip("[]"), int(port)))
-        await milter.ask(mp.offer(), {}, [])
+            connecting = asyncio.open_connection(host.strip("[]"), int(port))
+        reader, writer = await asyncio.wait_for(connecting, PATIENCE)
+        milter = cls(reader, writer)
+        try:
+            await milter.ask(mp.offer(), {}, [])
+        except BaseException:
+            writer.close()
+            raise
         return milter
 
     async def ask(
@@ -112,7 +120,7 @@ class Milter:
         yield mp.EndOfMessage()
 
     def applied(self, message: Message, edits: Iterable[mp.Edit]) -> Message:
-        """What this filter's edits make of the message."""
+        """What this filter's edits make of the message; LocalProtocolError if they can't be."""
         negotiated = self._conn.negotiated
         leading = negotiated is not None and bool(negotiated.steps & mp.Steps.HDR_LEADSPC)
         return apply(message, edits, Dialect.POSTFIX, leading_space=leading)
@@ -141,20 +149,22 @@ class Milters:
 
     async def greet(self, session: Session) -> None:
         """Tell of the client and its HELO; what is decided here, the client hears at MAIL."""
-        try:
-            if not self._milters:
+        if not self._milters:
+            # It is the first time, or one of them was of no use: that may be over.
+            self._about_client = None
+            try:
                 for address in self._addresses:
                     self._milters.append(await Milter.open(address))  # one after the other
-                self._about_client = await self._all(_connect(session.peer))
-        except (OSError, mp.RemoteProtocolError) as error:
-            self._about_client = self._broken(error)
+            except (OSError, mp.RemoteProtocolError) as error:
+                self._broken(error)
+                return
+            self._about_client = await self._all(_connect(session.peer))
         if self._about_client is None:
-            name = (session.host_name or "").encode("utf-8", "replace")
+            name = (session.host_name or "").encode("utf-8", "surrogateescape")
             self._about_client = await self._all(mp.Helo(name))
 
     async def begin(self, queue_id: bytes, command: mp.MailFrom) -> str | None:
         """A message begins; the reply, if it is refused."""
-        self.discarded = False
         self._macros |= {b"i": queue_id, b"{mail_addr}": command.sender.strip(b"<>")}
         return await self._all(command)
 
@@ -178,11 +188,15 @@ class Milters:
                 if reply or self.discarded:
                     return reply, message
             # The next filter is shown what this one has made of it.
-            message = milter.applied(message, edits)
+            try:
+                message = milter.applied(message, edits)
+            except mp.LocalProtocolError as error:
+                return self._broken(error), message
         return None, message
 
     def abort(self) -> None:
         """The message is over, whatever became of it."""
+        self.discarded = False
         for milter in self._milters:
             milter.abort()
 
@@ -208,6 +222,8 @@ class Milters:
             refusal = await milter.ask(command, self._macros, edits)
         except (OSError, mp.RemoteProtocolError) as error:
             return self._broken(error)
+        except mp.LocalProtocolError:
+            return UNFIT  # a NUL, or a header field that is too long for a packet
         if isinstance(refusal, mp.Discard):
             # The client is told that all is well.
             self.discarded = not isinstance(command, mp.Connect | mp.Helo)
@@ -244,13 +260,15 @@ def _connect(peer: Any) -> mp.Connect:
     return mp.Connect(f"[{host}]".encode(), family, peer[1], str(host).encode())
 
 
+_MESSAGES: Final = itertools.count(1)
+
+
 class Handler:
     """What aiosmtpd calls, for one client."""
 
     def __init__(self, addresses: Iterable[str], deliver: Callable[[Message], object]) -> None:
         self._milters = Milters(addresses)
         self._deliver = deliver
-        self._numbers = itertools.count(1)
 
     async def handle_HELO(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, _envelope: Envelope, name: str
@@ -273,8 +291,10 @@ class Handler:
     ) -> str:
         """MAIL FROM."""
         command = mp.MailFrom(_bracketed(address), _parameters(options))
-        reply = await self._milters.begin(b"%08X" % next(self._numbers), command)
-        if reply is None:
+        reply = await self._milters.begin(b"%08X" % next(_MESSAGES), command)
+        if reply is not None:
+            self.abort()  # those before the one that refuses it think that it has begun
+        else:
             envelope.mail_from = address
             envelope.mail_options.extend(options)
         return reply or "250 2.1.0 OK"
@@ -304,17 +324,9 @@ class Handler:
         )
         message.sender_parameters = _parameters(envelope.mail_options)
         reply, message = await self._milters.judge(message)
-        self.abort()
         if reply is None and not self._milters.discarded and message.recipients:
             self._deliver(message)
         return reply or "250 2.0.0 OK"
-
-    async def handle_RSET(  # noqa: N802
-        self, _server: SMTP, _session: Session, _envelope: Envelope
-    ) -> str:
-        """The client has given its message up."""
-        self.abort()
-        return "250 2.0.0 OK"
 
     def abort(self) -> None:
         """The message is over."""
@@ -338,11 +350,15 @@ class Server(SMTP):
             reply = await self._own.before_data()
             if reply:
                 # Or the client might say DATA again, which no filter wants to hear then.
-                self._own.abort()
                 self._set_rset_state()  # type: ignore[no-untyped-call]
                 await self.push(reply)
                 return
         await super().smtp_DATA(arg)
+
+    def _set_post_data_state(self) -> None:
+        """However a message ends: by RSET, by EHLO, or by its content, taken or too long."""
+        super()._set_post_data_state()  # type: ignore[no-untyped-call]
+        self._own.abort()
 
     async def push(self, status: Any) -> None:
         """A reply of 421 is the last."""
@@ -357,6 +373,8 @@ class Server(SMTP):
 
 
 def _bracketed(address: str) -> bytes:
+    if address == "<>":
+        return b"<>"  # aiosmtpd takes the brackets off all others
     return b"<%b>" % address.encode("utf-8", "surrogateescape")
 
 
@@ -367,6 +385,8 @@ def _parameters(options: Iterable[str]) -> tuple[bytes, ...]:
 def show(message: Message) -> None:
     """In place of a queue."""
     print(f"from {message.sender.decode()}", *(_shown(one) for one in message.recipients))
+    if message.quarantined is not None:
+        print(f"to be held: {message.quarantined.decode(errors='replace')}")
     print(message.content.decode("utf-8", "replace").replace("\r\n", "\n"), flush=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import json
 import os
 import signal
@@ -40,10 +41,11 @@ from ._shell.report import (
     session_json,
     session_lines,
     status_of,
+    transcript_json,
 )
 from ._shell.stages import LATER
-from ._shell.talk import Tap, at_end
-from ._shell.transcript import FIRST_LINE, Entry, parse
+from ._shell.talk import Talk, Tap, at_end
+from ._shell.transcript import FIRST_LINE, FROM_FILTER, Entry, parse
 
 # Something that filters take, or have no reason not to.
 _MESSAGE: Final = (
@@ -52,6 +54,10 @@ _MESSAGE: Final = (
     b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n"
     b"\r\nHello,\r\n\r\nthis is the text.\r\n"
 )
+
+
+# As shells have it: 128, and the number of the signal.
+_INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 class CannotGoOnError(Exception):
@@ -63,7 +69,12 @@ class CannotGoOnError(Exception):
 
 def _send(options: argparse.Namespace) -> int:
     message = message_of(options, _read(options.message))
-    with contextlib.closing(Tap(_connect(options.to, options.timeout))) as wire:
+    try:
+        wire = Tap(_connect(options.to, options.timeout))
+    except CannotGoOnError as error:
+        _say_broken(options, str(error), [])
+        raise
+    with contextlib.closing(wire):
         try:
             mta = MTA(wire, habits=options.habits, version=options.protocol)
             result = mta.deliver(message)
@@ -71,11 +82,7 @@ def _send(options: argparse.Namespace) -> int:
             odd_end = _odd_end(wire)
         except (OSError, RemoteProtocolError, LocalProtocolError) as error:
             why = _why(error, options.timeout)
-            if options.json:
-                session = session_json(wire.entries)
-                _say_json({"status": "broken", "summary": why, "session": session})
-            else:
-                _say(session_lines(wire.entries))
+            _say_broken(options, why, wire.entries)
             raise CannotGoOnError(f"after {wire.last}: {why}") from error
     if options.json:
         _say_json(sent_json(message, result, wire.entries))
@@ -86,6 +93,14 @@ def _send(options: argparse.Namespace) -> int:
     return status_of(result)
 
 
+def _say_broken(options: argparse.Namespace, why: str, entries: list[Entry]) -> None:
+    """What was said until then."""
+    if options.json:
+        _say_json({"status": "broken", "summary": why, "session": session_json(entries)})
+    else:
+        _say(session_lines(entries))
+
+
 def _odd_end(wire: Tap) -> list[str]:
     """What is odd about how the filter ends the session; a reset is an end like another."""
     with contextlib.suppress(ConnectionError):
@@ -94,6 +109,11 @@ def _odd_end(wire: Tap) -> list[str]:
 
 
 def _record(options: argparse.Namespace) -> int:
+    if options.listen == options.target:
+        raise CannotGoOnError(
+            f"{_name(options.listen)} can't be the socket of both: let MTAs connect to another one "
+            "than the filter's"
+        )
     # asyncio would put its own socket in the place of one that a filter listens on. One that a
     # dead program left behind may go.
     if isinstance(options.listen, str) and _somebody_listens(options.listen):
@@ -108,21 +128,29 @@ def _record(options: argparse.Namespace) -> int:
         raise CannotGoOnError(
             f"{options.file} is there already: remove it, or name another file"
         ) from None
-    with os.fdopen(number, "w", encoding="ascii") as file:
-        recording = Recording(file, mask=options.mask)
-        try:
-            asyncio.run(_serve(options, recording))
-            if isinstance(options.listen, str):
-                Path(options.listen).unlink(missing_ok=True)  # Python 3.13 has done so
-        except CannotGoOnError:
-            Path(options.file).unlink()  # or it would be in the way of the next try
-            raise
+    file = os.fdopen(number, "w", encoding="ascii")
+    recording = Recording(file, mask=options.mask)
+    try:
+        asyncio.run(_serve(options, recording))
+        if isinstance(options.listen, str):
+            Path(options.listen).unlink(missing_ok=True)  # Python 3.13 has done so
+    except CannotGoOnError:
+        Path(options.file).unlink()  # or it would be in the way of the next try
+        raise
+    finally:
+        # What a full disk has left over, it would try to write once more.
+        with contextlib.suppress(OSError):
+            file.close()
     return recording.status
 
 
 def _replay(options: argparse.Namespace) -> int:
     entries = parse(_read(options.file).decode("utf-8", "replace").splitlines())
-    found = list(replay(entries, lambda: _connect(options.socket, options.timeout), options.ignore))
+    try:
+        playing = replay(entries, lambda: _open(options.socket, options.timeout), options.ignore)
+        found = list(playing)
+    except OSError as error:
+        raise _nobody_there(options.socket, error) from error
     if options.json:
         _say_json([difference.as_json for difference in found])
     else:
@@ -137,7 +165,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.svg:
         print(diagram(entries), end="", flush=True)  # noqa: T201
     elif options.json:
-        _say_json(session_json(entries))
+        _say_json(transcript_json(entries))
     else:
         _say(entry_lines(entries))
     return Status.GOOD
@@ -146,7 +174,7 @@ def _show(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     content = _MESSAGE if options.message is None else _read(options.message)
     message = message_of(options, content)
-    _connect(options.socket, options.timeout).close()
+    _look_for_a_filter(options)
     outcomes = []
     for check in CHECKS:
         if check.name in options.skip:
@@ -161,6 +189,19 @@ def _check(options: argparse.Namespace) -> int:
         _say_json([outcome_json(outcome) for outcome in outcomes])
     bad = any(one.gone or (one.findings and one.check.serious) for one in outcomes)
     return Status.BAD if bad else Status.GOOD
+
+
+def _look_for_a_filter(options: argparse.Namespace) -> None:
+    """Not every socket is a filter's, and no check would say more of one that is not."""
+    with contextlib.closing(Tap(_connect(options.socket, options.timeout))) as wire:
+        try:
+            Talk(wire)
+        except (OSError, RemoteProtocolError) as error:
+            if not any(one.way == FROM_FILTER and one.code == b"O" for one in wire.entries):
+                raise CannotGoOnError(
+                    f"what listens at {_name(options.socket)} does not negotiate as a filter "
+                    f"does: {_why(error, options.timeout)}"
+                ) from error
 
 
 # --- the recorder ------------------------------------------------------------------------------
@@ -202,7 +243,13 @@ async def _serve(options: argparse.Namespace, recording: Recording) -> None:
             raise
 
     proxy = Proxy(connect, time.monotonic, recording.write)
-    server = await _start_server(proxy.connected, options.listen)
+
+    async def connected(*streams: Any) -> None:
+        # All that are open are cancelled at the end, and Python 3.11 prints a traceback for each.
+        with contextlib.suppress(asyncio.CancelledError):
+            await proxy.connected(*streams)
+
+    server = await _start_server(connected, options.listen)
     recording.line(FIRST_LINE)
     _tell(f"recording into {options.file}; Ctrl-C ends it")
     await stop.wait()
@@ -234,10 +281,14 @@ def _connect(address: Address, timeout: float) -> socket.socket:
     try:
         return _open(address, timeout)
     except OSError as error:
-        raise CannotGoOnError(
-            f"no connection to {_name(address)}: {error}. Is the filter running, "
-            "and is that the socket it listens on?"
-        ) from error
+        raise _nobody_there(address, error) from error
+
+
+def _nobody_there(address: Address, error: OSError) -> CannotGoOnError:
+    return CannotGoOnError(
+        f"no connection to {_name(address)}: {error}. Is the filter running, "
+        "and is that the socket it listens on?"
+    )
 
 
 def _open(address: Address, timeout: float) -> socket.socket:
@@ -259,8 +310,10 @@ def _open(address: Address, timeout: float) -> socket.socket:
 def _somebody_listens(path: str) -> bool:
     try:
         _open(path, 1).close()
-    except OSError:
+    except (FileNotFoundError, ConnectionRefusedError):
         return False
+    except OSError:
+        pass  # there is one who has too much to do, or is for others
     return True
 
 
@@ -292,11 +345,22 @@ def _say(lines: Iterable[Line]) -> None:
 def _printer() -> Callable[[str, str], object]:
     try:
         from rich.console import Console  # noqa: PLC0415 - it may be missing
-        from rich.text import Text  # noqa: PLC0415
+        from rich.segment import Segment, Segments  # noqa: PLC0415
     except ModuleNotFoundError:
         return lambda text, _style: print(text, flush=True)  # noqa: T201
-    console = Console(highlight=False)
-    return lambda text, style: console.print(Text(text, style), soft_wrap=True)
+
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # as without rich, which would exit with status 1
+
+    console = Terminal()
+
+    def printed(text: str, style: str) -> None:
+        # A text of rich's own would lose its tabs, and the blanks at its end.
+        segment = Segment(text, console.get_style(style))
+        console.print(Segments([segment], new_lines=True), soft_wrap=True)
+
+    return printed
 
 
 def _say_json(found: object) -> None:
@@ -304,7 +368,8 @@ def _say_json(found: object) -> None:
 
 
 def _tell(text: str) -> None:
-    print(f"milterproto: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"milterproto: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 _TOOLS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
@@ -318,9 +383,14 @@ _TOOLS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a tool, and give the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Mail has letters that not every terminal has.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parser([check.name for check in CHECKS]).parse_args(arguments)
     try:
         return _TOOLS[options.tool](options)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     except BrokenPipeError:
         # Whoever reads has seen enough; what is left must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -329,7 +399,8 @@ def main(arguments: list[str] | None = None) -> int:
     except LocalProtocolError as error:
         _tell(str(error))
     except OSError as error:
-        _tell(f"{error}. Look at the name, and at who may read it")
+        about_a_file = error.filename is not None
+        _tell(f"{error}{'. Look at the name, and at who may read it' if about_a_file else ''}")
     return Status.BROKEN
 
 

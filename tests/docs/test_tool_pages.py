@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from milterproto._shell.bench import Outcome
 from milterproto._shell.checks import CHECKS
 from milterproto._shell.options import parser
-from milterproto._shell.report import Status
-from milterproto._shell.transcript import FIRST_LINE, parse
+from milterproto._shell.replay import Difference
+from milterproto._shell.report import Status, outcome_json, sent_json, transcript_json
+from milterproto._shell.transcript import FIRST_LINE, FROM_MTA, Entry, parse
+from milterproto.message import Message
+from milterproto.testing import deliver
 
 from .tool_pages import DOCS, PAGES, PICTURE, without_times, written
 
@@ -64,6 +68,33 @@ def statuses(tool: str) -> set[int]:
     assert isinstance(action.choices, dict)
     text = action.choices[tool].epilog.partition("Exit status: ")[2]
     return {int(number) for number in re.findall(r"(?:^|[,\n] ?)(\d)\b", text)}
+
+
+def words_in_code(text: str) -> list[str]:
+    return re.findall(r"`([a-z]+)`", text)
+
+
+def test_all_that_is_in_json() -> None:
+    """Is on the pages, and nothing else: scripts depend on it."""
+    result = deliver(lambda _message: None, Message(b"<a@example.org>"))
+    sent = sent_json(Message(), result, [Entry(1, 0, FROM_MTA, b"Q", b"")])
+    page = (DOCS / "tool_send.md").read_text(encoding="utf-8").partition("## In JSON")[2]
+    rows = dict(re.findall(r"^\| `([a-z]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert list(rows) == list(sent)
+    assert words_in_code(rows["status"]) == ["accepted", "refused", "temporary", "broken"]
+    assert words_in_code(rows["message"]) == list(sent["message"])
+    assert words_in_code(rows["session"]) == ["way"]
+    assert set(sent["session"][0]) == {"way", "event"}
+
+    page = (DOCS / "tool_check.md").read_text(encoding="utf-8").partition("## In JSON")[2]
+    told = words_in_code(page.partition("## ")[0])
+    assert told == list(outcome_json(Outcome(CHECKS[0])))
+
+    page = (DOCS / "tool_record.md").read_text(encoding="utf-8")
+    shown, replayed = re.findall(r"`--json` gives.*?(?=\n\n)", page, re.DOTALL)
+    assert words_in_code(replayed) == list(Difference(1, "x").as_json)
+    (entry,) = transcript_json([Entry(1, 0, FROM_MTA, b"Q", b"")])
+    assert [*words_in_code(shown), "event"] == list(entry)
 
 
 def test_the_line_of_the_file() -> None:

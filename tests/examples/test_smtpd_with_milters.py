@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import queue
 import socket
 import subprocess
 import sys
@@ -14,10 +16,12 @@ from typing import Any
 import pytest
 from adapters._listen import listen
 from adapters.services import messages, milter
+from smtpd_with_milters import show
 
 import milterproto as mp
 from milterproto.message import Message, MessageFilter, Recipient
 from tests.interop._postfix_client import Client
+from tests.milterproto.peers import Answer, Scripted, filter_at, frame
 
 from .adapter_hosts import THREADS
 from .smtpd_host import PATIENCE, smtpd
@@ -206,12 +210,214 @@ def test_some_recipients(tmp_path: Path) -> None:
 
 
 def test_no_filter_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The client is told to come again."""
-    with smtpd(f"unix:{tmp_path / 'none'}") as (port, taken), client(port) as sending:
+    """The client is told to come again; once the filter is there, its next HELO is heard."""
+    with smtpd(f"unix:{tmp_path / '0'}") as (port, taken), client(port) as sending:
         assert sending.walk(CONTENT)["MAIL"].startswith(b"451 4.7.1")
+        sending.must(b"250", b"EHLO client.test")
+        assert sending.walk(CONTENT)["MAIL"].startswith(b"451 4.7.1")
+        assert capsys.readouterr().err.count("a filter is of no use") == 2
+        heard: list[Message] = []
+        with filters(tmp_path, messages(heard.append)):
+            assert sending.walk(CONTENT)["MAIL"].startswith(b"451 4.7.1")
+            sending.must(b"250", b"EHLO again.test")
+            assert sending.message(CONTENT).startswith(b"250")
+            sending.quit()
+        assert taken.get(timeout=PATIENCE).body == heard[0].body
+        assert heard[0].client.address == b"127.0.0.1"
+        assert heard[0].client.helo == b"again.test"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        # None of them is a reply that an MTA takes, or edits that it can make.
+        {mp.Negotiate: frame(b"c")},
+        {mp.Connect: frame(b"\x01")},
+        {mp.Helo: frame(b"f")},
+        {mp.MailFrom: frame(b"c") * 2},
+        {mp.RcptTo: None},
+        {mp.Header: frame(b"h", b"X\0y\0")},
+        {mp.EndOfMessage: frame(b"h", b"X Y\0z\0") + frame(b"c")},
+    ],
+)
+def test_filters_that_make_no_sense(said: Any, tmp_path: Path) -> None:
+    """The message must wait, whatever its other filters say of it; nothing is left open."""
+    heard: list[Message] = []
+    with (
+        filters(tmp_path, messages(heard.append)) as others,
+        filter_at(None, lambda: Scripted(said)) as address,
+        smtpd(f"inet:{address}", *others) as (port, taken),
+        client(port) as sending,
+    ):
+        for _ in range(2):
+            *_, last = sending.walk(CONTENT).values()
+            assert last.startswith(b"451 4.7.1 ")
+            sending.must(b"250", b"RSET")
+        # For this client there is another try.
+        sending.must(b"250", b"EHLO client.test")
+        *_, last = sending.walk(CONTENT).values()
+        assert last.startswith(b"451 4.7.1 ")
         sending.quit()
         assert taken.empty()
-    assert "a filter is of no use" in capsys.readouterr().err
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    ("helo", "content"),
+    [
+        (b"EHLO client.test", b"Subject: a\0b\r\n\r\nbody\r\n"),
+        (b"EHLO client.test", b"Subject: a\r\n" + b" line\r\n" * 12_000 + b"\r\nbody\r\n"),
+        (b"EHLO client\0.test", CONTENT),
+    ],
+)
+def test_what_no_filter_can_be_shown(helo: bytes, content: bytes, tmp_path: Path) -> None:
+    """It is refused for good, and what comes after it is not."""
+    heard: list[Message] = []
+    with (
+        filters(tmp_path, messages(heard.append)) as addresses,
+        smtpd(*addresses) as (port, taken),
+        client(port, helo) as sending,
+    ):
+        *_, last = sending.walk(content).values()
+        assert last == b"554 5.6.0 No filter can be asked about this"
+        assert taken.empty()
+        if content is not CONTENT:
+            assert sending.message(CONTENT).startswith(b"250")
+            assert taken.get(timeout=PATIENCE).headers.get("Subject") == b"hi"
+        sending.quit()
+    assert len(heard) == (content is not CONTENT)
+
+
+def test_a_bounce(tmp_path: Path) -> None:
+    """Its sender is null, to the filters and to whoever takes it."""
+    heard: list[Message] = []
+    with (
+        filters(tmp_path, messages(heard.append)) as addresses,
+        smtpd(*addresses) as (port, taken),
+        client(port) as sending,
+    ):
+        assert sending.message(CONTENT, b"<>").startswith(b"250")
+        assert taken.get(timeout=PATIENCE).sender == b"<>"
+        sending.quit()
+    assert heard[0].sender == b"<>"
+
+
+def test_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What one filter wants to be held, the next one does not let go."""
+
+    def hold(message: Message) -> None:
+        message.quarantine(b"odd")
+
+    with (
+        filters(tmp_path, messages(hold), messages(one)) as addresses,
+        smtpd(*addresses) as (port, taken),
+        client(port) as sending,
+    ):
+        assert sending.message(CONTENT).startswith(b"250")
+        message = taken.get(timeout=PATIENCE)
+        assert message.quarantined == b"odd"
+        assert message.headers.get("X-One") == b"1"
+        sending.quit()
+    show(message)
+    assert "to be held: odd\n" in capsys.readouterr().out
+
+
+def test_a_filter_that_takes_its_time_and_skips(tmp_path: Path) -> None:
+    """Of a long body it wants the first piece only, and it says that it is still there."""
+    pieces: list[int] = []
+
+    def session(conn: mp.FilterConnection) -> Any:
+        def handle(event: Any) -> Any:
+            if isinstance(event, mp.Body):
+                pieces.append(len(event.data))
+                return mp.Skip()
+            if isinstance(event, mp.EndOfMessage):
+                return [mp.Progress(), mp.Progress(), mp.AddHeader(b"X-Done", b"1"), mp.Continue()]
+            return None
+
+        return handle
+
+    wants = mp.Wants(actions=mp.Actions.ADDHDRS)
+    with (
+        filters(tmp_path, milter(session, wants), messages(one)) as addresses,
+        smtpd(*addresses) as (port, taken),
+        client(port) as sending,
+    ):
+        content = CONTENT + b"line\r\n" * 30_000
+        for _ in range(2):
+            assert sending.message(content).startswith(b"250")
+            message = taken.get(timeout=PATIENCE)
+            assert message.headers.get("X-Done") == b"1"
+            assert message.headers.get("X-One") == b"1"
+            assert len(message.body) > 180_000
+        sending.quit()
+    assert pieces == [65535, 65535]
+
+
+class Heard(Scripted):
+    """Tells when the session has ended, with all that was heard."""
+
+    def __init__(self, ended: queue.Queue[list[Any]]) -> None:
+        super().__init__()
+        self._ended = ended
+
+    def sendall(self, data: bytes, /) -> None:
+        super().sendall(data)
+        if mp.Quit() in self.seen:
+            self._ended.put(self.seen)
+
+
+def test_how_messages_end(tmp_path: Path) -> None:
+    """Each filter is told that a message is over, before the next begins, and what HELO is said."""
+    ended: queue.Queue[list[Any]] = queue.Queue()
+    # Says no to the second sender only, so that the first filter has heard of it.
+    no: dict[type, Answer] = {
+        mp.MailFrom: lambda mail: frame(b"r" if mail.sender == b"<no@example.org>" else b"c")
+    }
+    with (
+        filter_at(None, lambda: Heard(ended)) as first,
+        filter_at(None, lambda: Scripted(no)) as second,
+        smtpd(f"inet:{first}", f"inet:{second}") as (port, taken),
+        client(port) as sending,
+    ):
+        sending.envelope(b"<rset@example.org>")
+        sending.must(b"250", b"RSET")
+        sending.must(b"550", b"MAIL FROM:<no@example.org>")
+        sending.envelope(b"<helo@example.org>")
+        sending.must(b"250", b"EHLO again.test")
+        sending.envelope(b"<long@example.org>")
+        sending.must(b"354", b"DATA")
+        assert sending.content(b"x" * 5000 + b"\r\n").startswith(b"500 ")
+        assert sending.message(CONTENT).startswith(b"250")
+        taken.get(timeout=PATIENCE)
+        sending.quit()
+        heard = ended.get(timeout=PATIENCE)
+    kinds = (mp.Helo, mp.MailFrom, mp.Abort, mp.EndOfMessage, mp.Quit)
+    said = [event for event in heard if isinstance(event, kinds)]
+    in_order = [key for key, _ in itertools.groupby(said)]  # one ABORT more does no harm
+    assert in_order == [
+        mp.Helo(b"client.test"),
+        *(mp.MailFrom(b"<rset@example.org>"), mp.Abort()),
+        *(mp.MailFrom(b"<no@example.org>"), mp.Abort()),
+        *(mp.MailFrom(b"<helo@example.org>"), mp.Abort(), mp.Helo(b"again.test")),
+        *(mp.MailFrom(b"<long@example.org>"), mp.Abort()),
+        *(mp.MailFrom(b"<a@example.org>"), mp.EndOfMessage(), mp.Abort(), mp.Quit()),
+    ]
+
+
+def test_queue_ids_are_told_apart(tmp_path: Path) -> None:
+    """Of all clients."""
+    heard: list[Message] = []
+    with (
+        filters(tmp_path, messages(heard.append)) as addresses,
+        smtpd(*addresses) as (port, _),
+    ):
+        for _ in range(2):
+            with client(port) as sending:
+                for _ in range(2):
+                    assert sending.message(CONTENT).startswith(b"250")
+                sending.quit()
+    assert len({message.queue_id for message in heard}) == 4
 
 
 def test_a_filter_that_breaks(tmp_path: Path) -> None:

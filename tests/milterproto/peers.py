@@ -1,8 +1,12 @@
-"""Filters at the end of a wire that is not there, for the tools: polite ones, and wrong ones."""
+"""Filters for the tools, polite ones and wrong ones, at the end of a wire or behind a socket."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import milterproto as mp
@@ -14,6 +18,8 @@ from milterproto.message import Message
 
 # What is written for an event; None: the filter closes.
 Answer: TypeAlias = bytes | Callable[[Any], bytes | None] | None
+
+PATIENCE = 20  # seconds, for what should take none
 
 MESSAGE = Message.parse(
     b"From: a@example.org\nTo: b@example.test\nSubject: hi\n\nbody\n",
@@ -117,3 +123,41 @@ class Polite:
 
     def close(self) -> None:
         pass
+
+
+@contextlib.contextmanager
+def filter_at(path: Path | None, connect: Callable[[], Any]) -> Iterator[str]:
+    """A filter that serves connections one after the other; the address it has."""
+    if path is None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    else:
+        listener = socket.create_server(str(path), family=socket.AF_UNIX)
+        address = f"unix:{path}"
+
+    def talk(sock: socket.socket) -> None:
+        peer = connect()
+        with sock, contextlib.suppress(OSError):
+            while data := sock.recv(1 << 16):
+                with contextlib.suppress(BrokenPipeError):
+                    peer.sendall(data)
+                try:
+                    while answer := peer.recv(1 << 16):
+                        sock.sendall(answer)
+                except TimeoutError:
+                    continue
+                return
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield address
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(PATIENCE)

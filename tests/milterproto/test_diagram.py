@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ET
 
 import attrs
@@ -76,21 +77,51 @@ def test_connections_one_below_the_other() -> None:
     assert max(heights) < int(root.get("height", ""))
 
 
-def test_long_lines_end_in_time() -> None:
-    """They would leave the picture."""
-    assert all(len(text) <= 96 for text in texts(diagram(entries(mp.Helo(b"<" * 60), mp.offer()))))
-    lists = tuple((stage, (b"{xxxxxxxxx}",) * 9) for stage in range(3))
-    answered = mp.Negotiate(6, mp.Actions(0), mp.Steps(0), lists)
-    answer = Recorder(1).take(FROM_FILTER, mp.encode_response(answered), 0)
-    picture = diagram(answer)
-    assert any(text.endswith("…") for text in texts(picture))
-    (title,) = ET.fromstring(picture).iter(f"{SVG}title")
-    assert title.text == words(answered)
+def test_long_texts_have_several_lines() -> None:
+    """They would leave the picture. Each has room above its arrow, and the picture is as high."""
+    lists = tuple((stage, (b"{xxxxxxxxx}",) * 4) for stage in range(3))
+    answered = mp.Negotiate(6, mp.Actions(0x1FF), mp.Steps(0x1FFFF), lists)
+    macros = mp.Macros(b"H", b"".join(b"{some_macro_%d}\0x\0" % n for n in range(20)))
+    session = entries(answered, macros, mp.Helo(b"x"))
+    picture = diagram(session)
+    found = texts(picture)
+    assert all(len(text) <= 80 for text in found)
+    first = 3
+    last = next(at for at, text in enumerate(found) if text.startswith("Helo"))
+    assert " ".join(found[first:last]) == words(answered)
+    assert last - first > 4
+    notes = found[last + 1 :]
+    assert len(notes) > 3
+    assert " ".join(notes).startswith("macros: {some_macro_0}, {some_macro_1}")
+    root = ET.fromstring(picture)
+    heights = [int(element.get("y", "")) for element in root.iter(f"{SVG}text")]
+    assert all(after - before >= 14 for before, after in itertools.pairwise(heights[3:]))
+    assert heights[-1] < int(root.get("height", ""))
+    arrows = [
+        int(path.get("d", "").partition(" ")[2].partition("H")[0])
+        for path in root.iter(f"{SVG}path")
+    ]
+    assert arrows[0] == heights[last - 1] + 5
+
+
+def test_what_nobody_asked_for() -> None:
+    """An arrow of its own, though there is nothing that it answers."""
+    assert texts(diagram(entries(mp.Continue())))[3:] == ["Continue"]
+
+
+def test_longer_texts_end_in_time() -> None:
+    """Somebody may say very much; all of it is in the transcript."""
+    session = entries(mp.MailFrom(b"<a@b>", tuple(b"X=%0100d" % n for n in range(50))))
+    *_, end = found = texts(diagram(session))
+    assert end.endswith("…")
+    assert len(found) == 3 + 6
 
 
 @given(STREAMS)
 def test_any_session_is_a_picture(stream: bytes) -> None:
-    """It is XML, whatever was said."""
+    """It is XML, whatever was said, in whatever encoding it is written."""
     recorder = Recorder(1)
     found = [*recorder.take(FROM_MTA, stream, 0), *recorder.take(FROM_FILTER, stream, 0)]
-    ET.fromstring(diagram(found))
+    picture = diagram(found)
+    ET.fromstring(picture)
+    assert picture.isascii()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import contextlib
 import io
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,49 +27,10 @@ from milterproto import __main__ as tools
 from milterproto._shell.checks import CHECKS
 from milterproto.message import Message
 
-from .peers import Answer, Polite, Scripted, frame
+from .peers import PATIENCE, Answer, Polite, Scripted, filter_at, frame, negotiated
 
 MAIL = b"From: a@example.org\nSubject: hi\n\nbody\n"
-PATIENCE = 20
 LOG = "; the filter's own log may say why"
-
-
-@contextlib.contextmanager
-def filter_at(path: Path | None, connect: Callable[[], Any]) -> Iterator[str]:
-    """A filter that serves connections one after the other; the address it has."""
-    if path is None:
-        listener = socket.create_server(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    else:
-        listener = socket.create_server(str(path), family=socket.AF_UNIX)
-        address = f"unix:{path}"
-
-    def talk(sock: socket.socket) -> None:
-        peer = connect()
-        with sock, contextlib.suppress(OSError):
-            while data := sock.recv(1 << 16):
-                with contextlib.suppress(BrokenPipeError):
-                    peer.sendall(data)
-                try:
-                    while answer := peer.recv(1 << 16):
-                        sock.sendall(answer)
-                except TimeoutError:
-                    continue
-                return
-
-    def serve() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield address
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(PATIENCE)
 
 
 def judge(message: Message) -> mp.Verdict | None:
@@ -127,7 +89,7 @@ def test_the_status_says_what_became_of_it(
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        ({mp.Helo: b""}, "after Helo: no answer in 0.2 seconds; --timeout gives it more"),
+        ({mp.Negotiate: b""}, "after Negotiate: no answer in 0.2 seconds; --timeout gives it more"),
         (
             {mp.Helo: None},
             f"after Helo: the filter has closed the connection, and owes a reply{LOG}",
@@ -141,8 +103,8 @@ def test_sessions_that_break(
     """What was said until then is shown all the same."""
     for options in ([], ["--json"]):
         with filter_at(None, lambda: Scripted(answers)) as address:
-            line = ["send", "--to", address, mail, "--timeout", "0.2", *options]
-            assert tools.main(line) == 4
+            waiting = ["--timeout", "0.2"] if b"" in answers.values() else []
+            assert tools.main(["send", "--to", address, mail, *waiting, *options]) == 4
         out, err = capsys.readouterr()
         assert err == f"milterproto: {why}\n"
         if options:
@@ -181,6 +143,43 @@ def test_a_reset_is_an_end(
     assert capsys.readouterr().out.endswith("accepted\n")
 
 
+STAGES: list[type] = [
+    *(mp.Connect, mp.Helo, mp.MailFrom, mp.RcptTo, mp.Data),
+    *(mp.Header, mp.EndOfHeaders, mp.Body, mp.EndOfMessage),
+]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        (frame(b"c"), "accepted"),
+        (frame(b"a"), "accepted"),
+        (frame(b"p") + frame(b"c"), "accepted"),
+        (frame(b"r"), "refused"),
+        (frame(b"y", b"550 5.7.1 No\0"), "refused"),
+        (frame(b"t"), "temporary"),
+        (frame(b"y", b"450 4.7.1 Later\0"), "temporary"),
+        (frame(b"y", b"421 4.7.0 Bye\0"), "temporary"),
+        (frame(b"4"), "temporary"),
+        (frame(b"f"), "broken"),
+        (frame(b"y", b"250 2.0.0 Fine\0"), "broken"),
+        (frame(b"y", b"550 no end"), "broken"),
+        (frame(b"\x01"), "broken"),
+        (None, "broken"),
+    ],
+)
+def test_the_status_of_each_answer_at_each_stage(
+    stage: type, said: Answer, name: str, mail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a number and in JSON."""
+    monkeypatch.setattr(tools, "_open", lambda *_: Scripted({stage: said}))
+    numbers = {"accepted": 0, "refused": 1, "temporary": 3, "broken": 4}
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert tools.main(["send", "--to", "/x", mail, "--json"]) == numbers[name]
+    assert json.loads(out.getvalue())["status"] == name
+
+
 def test_a_message_that_can_not_be_sent(capsys: pytest.CaptureFixture[str], mail: str) -> None:
     """An error of whoever typed it."""
     with filter_at(None, Scripted) as address:
@@ -190,12 +189,30 @@ def test_a_message_that_can_not_be_sent(capsys: pytest.CaptureFixture[str], mail
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "/no/such", "inet:x" * 20 + ".test:1"])
 def test_nobody_there(address: str, mail: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is said what to look at."""
+    """It is said what to look at; to scripts, too."""
+    text = "Is the filter running, and is that the socket it listens on?"
     for line in (["send", "--to", address, mail], ["check", address]):
         assert tools.main(line) == 4
-        assert "Is the filter running, and is that the socket it listens on?" in (
-            capsys.readouterr().err
-        )
+        out, err = capsys.readouterr()
+        assert text in err
+        assert out == ""
+    assert tools.main(["send", "--to", address, mail, "--json"]) == 4
+    found = json.loads(capsys.readouterr().out)
+    assert (found["status"], found["session"]) == ("broken", [])
+    assert text in found["summary"]
+
+
+def test_no_room_for_what_is_printed(
+    mail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is not about a file that was read."""
+    with filter_at(None, Scripted) as address, Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert tools.main(["send", "--to", address, mail, "--json"]) == 4
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert capsys.readouterr().err == "milterproto: [Errno 28] No space left on device\n"
 
 
 def test_no_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,17 +221,8 @@ def test_no_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert "/no/such/file" in capsys.readouterr().err
 
 
-def test_without_rich(
-    mail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Plain text, and the same."""
-
-    def texts() -> str:
-        with filter_at(None, lambda: Polite(judge)) as address:
-            assert tools.main(["send", "--to", address, mail]) == 0
-        return capsys.readouterr().out
-
-    with_rich = texts()
+def without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not installed."""
     imported = builtins.__import__
 
     def missing(name: str, *rest: Any, **more: Any) -> Any:
@@ -223,10 +231,50 @@ def test_without_rich(
         return imported(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    without = texts()
-    assert [line.rstrip() for line in without.splitlines()] == [
-        line.rstrip() for line in with_rich.splitlines()
-    ]
+
+
+@pytest.fixture(params=["with rich", "without rich"])
+def _installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "without rich":
+        without_rich(monkeypatch)
+
+
+FOLDED = b"From: a@example.org\nSubject: hi\n\tfolded  \nX:  \n\n[bold]body\xe4 \n"
+
+
+def folded(message: Message) -> None:
+    message.headers.set("Subject", b"new\n\tand folded  \xe2\x80\xa6")
+
+
+def texts(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    path.write_bytes(FOLDED)
+    with filter_at(None, lambda: Polite(folded)) as address:
+        assert tools.main(["send", "--to", address, str(path)]) == 0
+    return capsys.readouterr().out
+
+
+def test_plain_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rich and without it the same, tabs, blanks and all."""
+    with_rich = texts(tmp_path / "mail", capsys)
+    without_rich(monkeypatch)
+    assert texts(tmp_path / "mail", capsys) == with_rich
+    assert "\n-\tfolded  \n" in with_rich
+    assert "\n+\tand folded  …\n" in with_rich
+    assert "\n X:  \n" in with_rich
+    assert "\n [bold]body\\xe4 \n" in with_rich
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_terminal_without_those_letters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gets them escaped."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    texts(tmp_path / "mail", capsys)
+    assert b"\n+\tand folded  \\u2026\n" in raw.getvalue()
 
 
 def test_colours(
@@ -258,8 +306,9 @@ def recording(target: str, file: Path, *options: str) -> Iterator[str]:
             yield f"unix:{front}"
         finally:
             process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
             process.wait(PATIENCE)
-    assert process.returncode == 0
+    assert (process.returncode, rest) == (0, "")
 
 
 def record(tmp_path: Path, mail: str, *options: str) -> Path:
@@ -321,6 +370,22 @@ def test_show(tmp_path: Path, mail: str, capsys: pytest.CaptureFixture[str]) -> 
         assert "body" not in out
 
 
+def test_show_tells_connections_apart(
+    tmp_path: Path, mail: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In JSON, too: what was said on which, and when."""
+    file = record(tmp_path, mail)
+    lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    again = [{**line, "connection": 2} for line in lines]
+    with file.open("a") as more:
+        more.writelines(f"{json.dumps(line)}\n" for line in again)
+    capsys.readouterr()
+    assert tools.main(["show", str(file), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    for key in ("connection", "seconds", "way"):
+        assert [one[key] for one in shown] == [line[key] for line in lines + again]
+
+
 def test_mask_while_recording(tmp_path: Path, mail: str) -> None:
     """What is masked never gets to the disk."""
     text = record(tmp_path, mail, "--mask").read_text()
@@ -340,6 +405,47 @@ def test_a_file_that_is_there(mail: str, capsys: pytest.CaptureFixture[str]) -> 
     assert tools.main(["record", "/x", "/y", mail]) == 4
     assert "is there already: remove it, or name another" in capsys.readouterr().err
     assert Path(mail).read_bytes() == MAIL
+
+
+@pytest.fixture
+def _nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would run until a signal comes."""
+
+    def run(coroutine: Any) -> None:
+        coroutine.close()
+        raise AssertionError("it runs")
+
+    monkeypatch.setattr(asyncio, "run", run)
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+@pytest.mark.parametrize("address", ["/x", "127.0.0.1:1"])
+def test_one_socket_for_both(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would record itself, and that again, and so on."""
+    file = tmp_path / "session.jsonl"
+    assert tools.main(["record", address, address, str(file)]) == 4
+    assert f"{address} can't be the socket of both" in capsys.readouterr().err
+    assert not file.exists()
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_a_filter_with_much_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its socket takes no more connections just now, and is not dead for that."""
+    path = tmp_path / "filter"
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+        assert tools.main(["record", f"unix:{path}", "/y", str(tmp_path / "file")]) == 4
+        assert "somebody does so already" in capsys.readouterr().err
+        assert path.is_socket()
 
 
 @pytest.mark.parametrize("unix", [False, True])
@@ -411,8 +517,32 @@ def test_the_recorder_in_this_process(
     assert not Path(path).exists()
 
 
-def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
-    """Said once; the mail goes on."""
+def test_a_full_disk(tmp_path: Path, mail: str) -> None:
+    """Said once, at once; the mail goes on, and the status is another."""
+    file, front = tmp_path / "session.jsonl", tmp_path / "front"
+    # As for a disk with room for one and a half kilobytes.
+    code = (
+        "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)); "
+        "runpy.run_module('milterproto', run_name='__main__')"
+    )
+    with filter_at(None, lambda: Polite(judge)) as address:
+        line = [sys.executable, "-c", code, "record", f"unix:{front}", address, str(file)]
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().endswith("Ctrl-C ends it\n")
+            for _ in range(2):
+                assert tools.main(["send", "--to", str(front), mail]) == 0
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+    assert said.count("\n") == 1
+    assert said.startswith("milterproto: the file can't be written: [Errno 27]")
+    assert said.endswith(". From here on it is not complete\n")
+    assert process.returncode == 4
+    assert file.stat().st_size == 1500
+
+
+def test_a_full_disk_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not for each line."""
 
     class Full(io.StringIO):
         def flush(self) -> None:
@@ -423,6 +553,19 @@ def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
     writing.line("two")
     assert writing.status == 4
     assert capsys.readouterr().err.count("No space left on device") == 1
+
+
+def test_nobody_reads_the_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no reason to keep mail back."""
+
+    class Closed(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError("gone")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    writing = tools.Recording(Closed(), mask=False)
+    writing.line("one")
+    assert writing.status == 4
 
 
 # --- check -----------------------------------------------------------------------------------
@@ -458,13 +601,12 @@ def test_check_of_a_filter_that_dies(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends there, for nothing more can be found."""
-    left = [True]
+    left = [Scripted(), Scripted({mp.Helo: None})]
 
-    def dying(address: Any, timeout: float) -> socket.socket:
+    def dying(address: Any, timeout: float) -> Scripted:
         if not left:
             raise ConnectionRefusedError("refused")
-        left.pop()
-        return socket.socket()
+        return left.pop(0)
 
     monkeypatch.setattr(tools, "_open", dying)
     assert tools.main(["check", "127.0.0.1:1"]) == 1
@@ -473,11 +615,43 @@ def test_check_of_a_filter_that_dies(
     assert "WRONG" in out
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "no answer in 0.2 seconds; --timeout gives it more"),
+        (None, f"the filter has closed the connection, and owes a reply{LOG}"),
+        (b"220 mx.test ESMTP\r\n", f"it looks like an SMTP server's greeting{LOG}"),
+    ],
+)
+def test_check_of_what_is_no_filter(
+    answer: Answer, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said at once, and not by each check."""
+    with filter_at(None, lambda: Scripted({mp.Negotiate: answer})) as address:
+        waiting = ["--timeout", "0.2"] if answer == b"" else []
+        assert tools.main(["check", address, *waiting]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{address} does not negotiate as a filter does: " in err
+    assert err.endswith(f"{why}\n")
+
+
+def test_check_of_a_filter_that_negotiates_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is one, and wrong."""
+    wrong = negotiated(steps=1 << 30)
+    skipped = [word for one in CHECKS if one.name != "postfix" for word in ("--skip", one.name)]
+    with filter_at(None, lambda: Scripted({mp.Negotiate: wrong})) as address:
+        assert tools.main(["check", address, *skipped]) == 1
+    assert "WRONG   postfix" in capsys.readouterr().out
+
+
 # --- the rest ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("options", [[], ["--svg"], ["--json"]])
+@pytest.mark.usefixtures("_installed")
 def test_a_reader_that_has_seen_enough(
-    tmp_path: Path, mail: str, monkeypatch: pytest.MonkeyPatch
+    options: list[str], tmp_path: Path, mail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `head` has."""
     file = str(record(tmp_path, mail))
@@ -485,7 +659,26 @@ def test_a_reader_that_has_seen_enough(
     os.close(reading)
     with os.fdopen(writing, "w") as gone:
         monkeypatch.setattr(sys, "stdout", gone)
-        assert tools.main(["show", file, "--svg"]) == 4
+        assert tools.main(["show", file, *options]) == 4
+
+
+def test_called_by_a_program(tmp_path: Path, mail: str) -> None:
+    """What it prints may go anywhere."""
+    file = str(record(tmp_path, mail))
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert tools.main(["show", file]) == 0
+    assert "EndOfMessage" in out.getvalue()
+
+
+def test_ctrl_c(mail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends a tool without more ado; the status is a shell's."""
+
+    class Stopped(Scripted):
+        def recv(self, _size: int, /) -> bytes:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tools, "_open", lambda *_: Stopped())
+    assert tools.main(["send", "--to", "/x", mail]) == 130
 
 
 def test_as_a_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,10 @@ def test_any_text(text: str) -> None:
 def test_small_things() -> None:
     """Addresses get brackets, and macros braces."""
     assert mailbox("a@b") == mailbox("<a@b>") == b"<a@b>"
-    assert mailbox("") == b"<>"
+    assert mailbox("") == mailbox("<>") == b"<>"
+    for text in ("Ann <a@b>", "<a@b> ", "a@b>c", "<<a@b>>"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"written ann@example\.org"):
+            mailbox(text)
     assert macro("i=4F=2") == (b"i", b"4F=2")
     assert macro("auth_authen=ann") == macro("{auth_authen}=ann") == (b"{auth_authen}", b"ann")
     assert macro("x=") == (b"x", b"")
@@ -107,7 +110,7 @@ def test_small_things() -> None:
             macro(text)
     assert seconds("2.5") == 2.5
     for text in ("0", "-1", "inf", "nan", "x"):
-        with pytest.raises(ValueError):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no time"):
             seconds(text)
     assert habits("sendmail") is Habits.SENDMAIL
     with pytest.raises(argparse.ArgumentTypeError, match="none of postfix, sendmail, hostile"):
@@ -144,6 +147,17 @@ def test_help(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert PARSER.parse_args(words).tool == tool
     assert "Exit status: 0" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """An example that can be parsed, and the tools' names."""
+    with pytest.raises(SystemExit):
+        PARSER.parse_args(["--help"])
+    text = capsys.readouterr().out
+    example = text.partition("Example:\n  python -m milterproto ")[2].partition("\n")[0]
+    assert PARSER.parse_args(example.split()).tool == "send"
+    for tool in ("send", "record", "replay", "show", "check"):
+        assert f"\n    {tool} " in text
 
 
 @pytest.mark.parametrize(

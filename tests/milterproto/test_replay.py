@@ -75,6 +75,65 @@ def test_another_verdict() -> None:
     assert last.text[1].startswith("  was not said again")
 
 
+@pytest.mark.parametrize("refused", [frame(b"r"), frame(b"t"), frame(b"y", b"550 5.1.1 No\0")])
+def test_a_message_for_nobody(refused: bytes) -> None:
+    """No MTA goes on with it, nor tells macros for what it would say; the next one is another."""
+    told: list[Any] = []
+
+    def answer(event: mp.RcptTo) -> bytes:
+        told.append(event)
+        return refused if len(told) <= 2 else frame(b"c")
+
+    peer = Scripted({mp.RcptTo: answer})
+    *recipients, last = replay(recorded(Scripted), lambda: peer)
+    assert [one.command for one in recipients] == told[:2]
+    assert last.command == mp.Data()
+    assert last.why == (
+        "was not said again: the filter has refused all recipients; nor were 6 commands after it"
+    )
+    kinds = [type(seen) for seen in peer.seen]
+    first, second = [at for at, kind in enumerate(kinds) if kind is mp.MailFrom]
+    assert mp.EndOfMessage in kinds[second:]
+    assert set(kinds[first:second]) == {mp.MailFrom, mp.Macros, mp.RcptTo, mp.Abort}
+    macros = [seen.command for seen in peer.seen[first:second] if isinstance(seen, mp.Macros)]
+    assert set(macros) == {b"R", b"M"}
+
+
+def test_one_recipient_is_left() -> None:
+    """So the message goes on."""
+
+    def answer(event: mp.RcptTo) -> bytes:
+        return frame(b"r") if event.recipient == b"<b@example.test>" else frame(b"c")
+
+    found = list(replay(recorded(Scripted), lambda: Scripted({mp.RcptTo: answer})))
+    assert [type(one.command) for one in found] == [mp.RcptTo, mp.RcptTo]
+
+
+def test_nobody_there_any_more() -> None:
+    """What was found before it is not lost. If nobody was there at all, nothing is played."""
+    session = recorded(Scripted)
+    session += [
+        Entry(number, one.seconds, one.way, one.code, one.payload)
+        for number in (2, 3)
+        for one in session
+    ]
+    peers = [Scripted({mp.EndOfMessage: frame(b"a")})]
+
+    def connect() -> Scripted:
+        if not peers:
+            raise ConnectionRefusedError("Connection refused")
+        return peers.pop()
+
+    *others, gone = replay(session, connect)
+    assert [(one.connection, one.now) for one in others] == [(1, (mp.Accept(),))] * 2
+    assert gone.text == [
+        "connection 2, the connection",
+        "  the filter takes no connections any more: Connection refused",
+    ]
+    with pytest.raises(ConnectionRefusedError):
+        list(replay(session, connect))
+
+
 def test_other_edits() -> None:
     """Values that are made anew each time may be left out, and are not told then."""
     session = recorded(lambda: Polite(judge))

@@ -23,6 +23,7 @@ from milterproto._shell.report import (
     session_lines,
     status_of,
     summary,
+    transcript_json,
 )
 from milterproto._shell.stages import BAD, EDIT, GOOD, LATER, PLAIN, QUIET
 from milterproto._shell.transcript import FROM_FILTER, Entry
@@ -170,10 +171,14 @@ def test_a_transcript() -> None:
         (BAD, "1    0.0000 > unknown code byte 0x01"),
         (PLAIN, "2    1.5000 > ConnectionClosed"),
     ]
-    assert session_json(said)[2] == {
+    unreadable = {"way": ">", "event": "Unreadable", "why": "unknown code byte 0x01"}
+    assert session_json(said)[2] == unreadable
+    assert transcript_json(said)[2] == {"connection": 1, "seconds": 0, **unreadable}
+    assert transcript_json(said)[3] == {
+        "connection": 2,
+        "seconds": 1.5,
         "way": ">",
-        "event": "Unreadable",
-        "why": "unknown code byte 0x01",
+        "event": "ConnectionClosed",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Final
@@ -16,6 +17,7 @@ _WIDTH: Final = 820
 _MTA: Final = 60
 _FILTER: Final = 760
 _ROW: Final = 30
+_LINE: Final = 14
 _NOTE: Final = 16
 _COLOURS: Final[Mapping[str, str]] = {
     GOOD: "#2e7d32",
@@ -25,8 +27,10 @@ _COLOURS: Final[Mapping[str, str]] = {
     QUIET: "#777777",
     PLAIN: "#222222",
 }
-# As many characters as have room between the two.
-_MAX_TEXT: Final = 96
+# As many characters as have room between the two, in capital letters and a wide font.
+_MAX_TEXT: Final = 80
+_MAX_LINES: Final = 6
+_MORE: Final = "…"
 
 
 class _Picture:
@@ -58,20 +62,23 @@ class _Picture:
             )
 
     def arrow(self, text: str, style: str, *, to_filter: bool) -> None:
-        self.y += _ROW
         start, end = (_MTA, _FILTER) if to_filter else (_FILTER, _MTA)
+        at, anchor = (start + 10, "start") if to_filter else (start - 10, "end")
+        self.y += _ROW - _LINE
+        for line in _lines(text):
+            self.y += _LINE
+            self._text(at, self.y - 5, line, style, anchor)
         step = 8 if to_filter else -8
         colour = _COLOURS[style]
         self.parts.append(
             f'<path d="M{start} {self.y}H{end}m{-step} -4l{step} 4l{-step} 4" fill="none" '
             f'stroke="{colour}"/>'
         )
-        at, anchor = (start + 10, "start") if to_filter else (start - 10, "end")
-        self._text(at, self.y - 5, text, style, anchor)
 
     def note(self, text: str) -> None:
-        self.y += _NOTE
-        self._text(_MTA + 10, self.y, text, QUIET, "start", size=10)
+        for line in _lines(text):
+            self.y += _NOTE
+            self._text(_MTA + 10, self.y, line, QUIET, "start", size=10)
 
     def _text(
         self,
@@ -83,14 +90,14 @@ class _Picture:
         *,
         size: int = 12,
     ) -> None:
-        shortened = escape(text)
-        if len(text) > _MAX_TEXT:
-            # All of it is there for whoever points at it.
-            shortened = f"{escape(text[: _MAX_TEXT - 1])}…<title>{escape(text)}</title>"
         self.parts.append(
             f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}" '
-            f'fill="{_COLOURS[style]}">{shortened}</text>'
+            f'fill="{_COLOURS[style]}">{escape(text)}</text>'
         )
+
+
+def _lines(text: str) -> list[str]:
+    return textwrap.wrap(text, _MAX_TEXT, max_lines=_MAX_LINES, placeholder=_MORE)
 
 
 def diagram(entries: Iterable[Entry]) -> str:
@@ -110,7 +117,9 @@ def diagram(entries: Iterable[Entry]) -> str:
         f'width="{_WIDTH}" height="{height}" font-family="Helvetica, Arial, sans-serif">'
     )
     background = '<rect width="100%" height="100%" fill="white"/>'
-    return "\n".join([head, background, *picture.parts, "</svg>\n"])
+    whole = "\n".join([head, background, *picture.parts, "</svg>\n"])
+    # Whatever a terminal's encoding is, XML without a declaration is UTF-8.
+    return whole.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
 def _session(picture: _Picture, found: Sequence[Stage]) -> None:

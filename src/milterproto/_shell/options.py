@@ -73,6 +73,10 @@ def client(text: str) -> Client:
 def mailbox(text: str) -> bytes:
     """An envelope address, in brackets."""
     data = os.fsencode(text)
+    if b"<" in data[1:] or b">" in data[:-1]:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no address of an envelope: it is written ann@example.org"
+        )
     return data if data.startswith(b"<") else b"<%b>" % data
 
 
@@ -85,10 +89,13 @@ def macro(text: str) -> tuple[bytes, bytes]:
 
 
 def seconds(text: str) -> float:
-    """A number that a socket takes; ValueError, of which argparse makes a usage error."""
-    found = float(text)
+    """A number that a socket takes."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
     if not 0 < found < math.inf:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: it is written 5, or 0.5")
     return found
 
 
@@ -115,7 +122,9 @@ def parser(check_names: list[str]) -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         prog="python -m milterproto",
         description="Tools for mail filters in any language, and for those who run them.",
-        epilog="Each has a --help of its own, with an example.",
+        epilog="Example:\n  python -m milterproto send --to inet:127.0.0.1:8891 message.eml\n\n"
+        "Each tool has a --help of its own.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = whole.add_subparsers(required=True, metavar="TOOL", dest="tool")
     _add_send(commands)
@@ -231,7 +240,8 @@ def _add_check(commands: _Commands, names: list[str]) -> None:
         "check inet:127.0.0.1:8891 --from ann@example.org --skip data-again",
         "Let the message be one that the filter takes: what it refuses early is not gone\n"
         "through.\n\n"
-        "Exit status: 0 no errors, 1 errors, 2 a command line that makes no sense, 4 nobody there.",
+        "Exit status: 0 no errors, 1 errors, 2 a command line that makes no sense, 4 no filter\n"
+        "there.",
     )
     tool.add_argument("socket", type=address, metavar="SOCKET", help="the filter's")
     tool.add_argument("--message", metavar="FILE", help="a message; - is standard input")
@@ -298,5 +308,5 @@ def _add_json(tool: argparse.ArgumentParser) -> None:
 
 def _add_mask(tool: argparse.ArgumentParser) -> None:
     tool.add_argument(
-        "--mask", action="store_true", help="put an x for each letter of header values and bodies"
+        "--mask", action="store_true", help="put an x for each letter of the message's contents"
     )

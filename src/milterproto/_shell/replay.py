@@ -8,19 +8,24 @@ from typing import Any, Final, cast, final
 
 import attrs
 
+from milterproto._asking import CONTENT, REFUSALS
 from milterproto._connection import MTAConnection
 from milterproto._errors import LocalProtocolError, RemoteProtocolError
 from milterproto._events import (
+    COMMAND_CODES,
     Abort,
     AddHeader,
     Body,
     ChangeHeader,
     Command,
     ConnectionClosed,
+    Data,
     EndOfMessage,
     InsertHeader,
     Macros,
+    MailFrom,
     Quit,
+    RcptTo,
 )
 from milterproto._memory import Wire
 from milterproto._shell.talk import Peer, at_end
@@ -30,6 +35,9 @@ from milterproto._state import State
 
 # What a filter has no say in; not to send it makes no difference.
 _SILENT: Final = (Macros, Abort, Quit)
+# What no MTA says of a message that is for nobody, and the macros for it.
+_FOR_SOMEBODY: Final = CONTENT | {Data}
+_CODES_FOR_SOMEBODY: Final = {COMMAND_CODES[kind] for kind in _FOR_SOMEBODY}
 
 
 @final
@@ -69,13 +77,23 @@ def replay(
 ) -> Iterator[Difference]:
     """Play all connections, one after the other.
 
-    ``ignore``: names of header fields whose values may differ, as a signature's does. The values
-    that a filter gives to them are neither compared nor told.
+    ``connect`` raises OSError if it can't; if it can't any more, that is a difference, too, and the
+    last one. ``ignore``: names of header fields whose values may differ, as a signature's does. The
+    values that a filter gives to them are neither compared nor told.
     """
     ignored = {name.lower() for name in ignore}
     by_connection = sorted(entries, key=lambda entry: entry.connection)
+    any_played = False
     for number, group in groupby(by_connection, key=lambda entry: entry.connection):
-        peer = connect()
+        try:
+            peer = connect()
+        except OSError as error:
+            if not any_played:
+                raise
+            why = f"the filter takes no connections any more: {error}"
+            yield Difference(number, "the connection", why=why)
+            return
+        any_played = True
         try:
             yield from _Player(number, peer, ignored).play(_exchanges(group))
         finally:
@@ -107,6 +125,9 @@ class _Player:
         self._wire = wire
         self._ignored = ignored
         self._conn = MTAConnection()
+        # Recipients of the message so far, and those among them that were refused.
+        self._recipients = 0
+        self._refused = 0
 
     def play(self, exchanges: Iterable[tuple[Seen, list[Seen]]]) -> Iterator[Difference]:
         asked: Seen = "the connection"
@@ -116,7 +137,9 @@ class _Player:
                 why = self._tell(seen)
                 if why is None:
                     asked = seen
-                    yield from self._compare(seen, recorded)
+                    now = self._answers()
+                    self._count(seen, now)
+                    yield from self._compare(seen, recorded, now)
                 elif not isinstance(seen, _SILENT):
                     unasked.append((seen, why))
             yield from self._left_out(unasked)
@@ -131,12 +154,21 @@ class _Player:
         """Say it; why it can't be said, or None."""
         if isinstance(seen, str):
             return seen
+        if self._recipients == self._refused > 0 and _is_for_somebody(seen):
+            return "the filter has refused all recipients"
         try:
             data = self._conn.send(cast("Command", seen))
         except LocalProtocolError as error:
             return str(error)
         self._wire.sendall(data)
         return None
+
+    def _count(self, command: Seen, answers: list[Seen]) -> None:
+        if isinstance(command, MailFrom | Abort):
+            self._recipients = self._refused = 0
+        elif isinstance(command, RcptTo):
+            self._recipients += 1
+            self._refused += any(type(answer) in REFUSALS for answer in answers)
 
     def _answers(self) -> list[Seen]:
         found: list[Seen] = []
@@ -148,13 +180,15 @@ class _Player:
                 found.append(event)
         return found
 
-    def _compare(self, command: Seen, recorded: list[Seen]) -> Iterator[Difference]:
+    def _compare(
+        self, command: Seen, recorded: list[Seen], answers: list[Seen]
+    ) -> Iterator[Difference]:
         then = tuple(map(self._comparable, recorded))
         # That it closed when it owed nothing can't be seen here, where nothing more is asked.
         owed = 1 if isinstance(command, _SILENT) else 2
         if len(then) >= owed and then[-1] == ConnectionClosed():
             then = then[:-1]
-        now = tuple(map(self._comparable, self._answers()))
+        now = tuple(map(self._comparable, answers))
         if then != now:
             yield Difference(self._number, command, then, now)
 
@@ -169,3 +203,9 @@ class _Player:
             (first, why), *more = unasked
             others = f"; nor were {len(more)} commands after it" if more else ""
             yield Difference(self._number, first, why=f"was not said again: {why}{others}")
+
+
+def _is_for_somebody(seen: Seen) -> bool:
+    if isinstance(seen, Macros):
+        return seen.command in _CODES_FOR_SOMEBODY
+    return type(seen) in _FOR_SOMEBODY

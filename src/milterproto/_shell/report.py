@@ -128,7 +128,7 @@ def sent_json(before: Message, result: Result, entries: Sequence[Entry]) -> dict
 
 
 def session_json(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """Each event in order."""
+    """Each event of one connection, in order."""
     return [{"way": entry.way, **as_json(entry.seen)} for entry in entries]
 
 
@@ -165,6 +165,19 @@ def entry_lines(entries: Iterable[Entry]) -> Iterator[Line]:
         seen = entry.seen
         style = PLAIN if entry.way == FROM_MTA and not isinstance(seen, str) else style_of(seen)
         yield style, f"{entry.connection} {entry.seconds:9.4f} {entry.way} {words(seen)}"
+
+
+def transcript_json(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """The same for `json.dumps`."""
+    return [
+        {
+            "connection": entry.connection,
+            "seconds": entry.seconds,
+            "way": entry.way,
+            **as_json(entry.seen),
+        }
+        for entry in entries
+    ]
 
 
 def replay_lines(found: Sequence[Difference]) -> Iterator[Line]:

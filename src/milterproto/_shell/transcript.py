@@ -20,7 +20,8 @@ import attrs
 
 from milterproto._buffer import DEFAULT_MAX_PAYLOAD
 from milterproto._errors import LocalProtocolError, RemoteProtocolError
-from milterproto._events import Command, ConnectionClosed, Response
+from milterproto._events import Command, ConnectionClosed, Macros, Response
+from milterproto._habits import MACROS
 from milterproto._shell.words import bytes_of, text_of
 from milterproto._wire import COMMAND_DECODERS, RESPONSE_DECODERS
 
@@ -32,12 +33,25 @@ FROM_FILTER: Final = "<"
 Seen: TypeAlias = Command | Response | ConnectionClosed | str
 
 _X: Final = bytes(byte if byte in b"\0\t\n\r " else ord("x") for byte in range(256))
-# Where the value begins in a packet of a header field: behind an index, and behind the name.
+# What is shown, if it can be read: the offer, client, HELO and envelope; and of the filter, its
+# edits of the envelope, and what it says in its own words.
+_SHOWN: Final = {
+    FROM_MTA: (b"O", b"C", b"H", b"M", b"R"),
+    FROM_FILTER: (b"O", b"y", b"+", b"2", b"-", b"e", b"q"),
+}
+# Of header fields the name is shown, too. It begins behind an index, or at once.
 _INDEX_SIZES: Final = {
     FROM_MTA: {b"L": 0},
     FROM_FILTER: {b"h": 0, b"i": 4, b"m": 4},
 }
-_BODIES: Final = {FROM_MTA: (b"B", b"E"), FROM_FILTER: (b"b",)}
+# Macros that are about a client or an envelope: those that the two MTAs send of themselves, and
+# those that Postfix has besides. Any other may be taken from a message, as Sendmail's {msg_id} and
+# {currHeader} are.
+_MACROS: Final = {
+    *(name for table in MACROS.values() for names in table.values() for name in names),
+    *(b"{client_addr}", b"{client_name}", b"{client_port}", b"{client_ptr}", b"{client_resolve}"),
+    *(b"{client_connections}", b"{daemon_port}", b"{tls_sni}"),
+} - {b"{msg_id}"}
 
 
 @final
@@ -99,17 +113,35 @@ class Entry:
     def masked(self) -> Entry:
         """Without a message's contents: an x for each byte that is no white space.
 
-        Contents are the values of header fields, bodies, and what can't be read at all. Names,
-        lengths, line ends, addresses, macros and replies stay.
+        That is done to all but what is known to be about something else: the negotiation, client,
+        HELO and envelope, macros of those, names of header fields and of macros, the verdict and
+        its reply, the reason for a quarantine. Lengths and line ends stay.
         """
         payload = self.payload
-        if not self.code or self.code in _BODIES[self.way]:
-            payload = payload.translate(_X)
-        elif (size := _INDEX_SIZES[self.way].get(self.code)) is not None:
-            # Where there is no name, all is masked.
-            name_end = payload.find(b"\0", size)
-            payload = payload[: name_end + 1] + payload[name_end + 1 :].translate(_X)
+        seen = self.seen
+        if isinstance(seen, Macros):
+            payload = seen.command + _masked_macros(payload[1:])
+        elif self.code not in _SHOWN[self.way] or isinstance(seen, str):
+            at = self._value_at
+            payload = payload[:at] + payload[at:].translate(_X)
         return attrs.evolve(self, payload=payload)
+
+    @property
+    def _value_at(self) -> int:
+        """Where a header field's value begins; 0 if it is none, or can't be read."""
+        index_size = _INDEX_SIZES[self.way].get(self.code)
+        if index_size is None or isinstance(self.seen, str):
+            return 0
+        return self.payload.index(b"\0", index_size) + 1
+
+
+def _masked_macros(raw: bytes) -> bytes:
+    strings = raw.split(b"\0")
+    # A name is followed by its value; what the last NUL leaves over is neither.
+    for at, text in enumerate(strings):
+        if at == len(strings) - 1 or (at % 2 and strings[at - 1] not in _MACROS):
+            strings[at] = text.translate(_X)
+    return b"\0".join(strings)
 
 
 @final
