@@ -1,17 +1,21 @@
 """Coverage-guided fuzzing of every decoder: ``python -m tests.fuzz [--seconds N] [TARGET...]``.
 
-Each target is run for so many seconds. One that raises, or takes too long over an input, is shown
-with that input, which is left in build/fuzz; run again with ``--input FILE`` to see it alone.
+Each target is run for so many seconds, as many at a time as there are processors. One that raises,
+or takes too long over an input, is shown with that input, which is left in build/fuzz; run again
+with ``--input FILE`` to see it alone.
 ``--keep`` puts what reaches further than the seeds into the committed corpus.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
@@ -49,14 +53,9 @@ def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
         good = "DONE" in output or "Done " in output
         count = runs[1] if runs else "?"
         cov, features, kept = seen[-1] if seen else ("?", "?", "?")
-        print(
-            f"{name:18} {count:>9} runs, coverage {cov}, features {features}, corpus {kept}: "
-            f"{'no finding' if good else 'FAILED'}",
-            flush=True,
-        )
-        if not good:
-            print(output[-6000:])
-        elif keep:
+        line = f"{name:18} {count:>9} runs, coverage {cov}, features {features}, corpus {kept}"
+        print(f"{line}: no finding" if good else f"{line}: FAILED\n{output[-6000:]}", flush=True)
+        if good and keep:
             _keep(name, corpus)
         return good
 
@@ -131,7 +130,9 @@ def main() -> int:
         for name in names:
             TARGETS[name].run(options.input.read_bytes())
         return 0
-    return sum(not fuzz(name, options.seconds, keep=options.keep) for name in names)
+    one = functools.partial(fuzz, seconds=options.seconds, keep=options.keep)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sum(not good for good in pool.map(one, names))
 
 
 if __name__ == "__main__":
