@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import Counter
 from typing import Final
@@ -12,8 +13,9 @@ from ._soak_good import Tally
 
 # A run that is shorter is not asked about its memory, which takes that long to fill.
 MINUTE: Final = 60.0
-# What memory may grow by: for the allocator's pages, a factor and KiB more; for Python's blocks,
-# far less than one for each connection, or (the caches of ``re`` and the like) a few for all.
+# What memory may grow by: its pages in the second half of the time (in the first the allocator's
+# free lists fill), by a factor and KiB more; Python's blocks in all of it, by far less than one for
+# each connection, or (the caches of ``re`` and the like) a few for all.
 RESIDENT: Final = 1.05, 2048
 BLOCKS: Final = 0.1, 2000
 
@@ -37,11 +39,12 @@ class Report:
     faults: list[str] = attrs.field(factory=list)
 
     @property
-    def memory(self) -> tuple[float, float]:
-        """After the warm-up, and at the end: the medians of a tenth of the time each, in KiB."""
-        tenth = max(len(self.resident) // 10, 1)
-        first, last = self.resident[:tenth], self.resident[-tenth:]
-        return statistics.median(first), statistics.median(last)
+    def memory(self) -> list[float]:
+        """The daemon's resident size in each tenth of the time: the median, in KiB."""
+        cuts = [len(self.resident) * tenth // 10 for tenth in range(11)]
+        return [
+            statistics.median(self.resident[start:end]) for start, end in itertools.pairwise(cuts)
+        ]
 
     def judge(self, logged: Counter[str]) -> None:
         """Note what is wrong; `logged` is what should not have had to be."""
@@ -52,16 +55,15 @@ class Report:
                 self.faults.append(f"{name}: {count} before, {self.after[name]} after")
         if self.seconds < MINUTE:
             return
-        first, last = self.memory
-        if last > first * RESIDENT[0] + RESIDENT[1]:
-            self.faults.append(f"memory has grown from {first:,.0f} to {last:,.0f} KiB")
+        half, last = self.memory[4], self.memory[-1]
+        if last > half * RESIDENT[0] + RESIDENT[1]:
+            self.faults.append(f"memory has grown from {half:,.0f} to {last:,.0f} KiB")
         before, after = self.blocks
         if after - before > max(sum(self.tally.sessions.values()) * BLOCKS[0], BLOCKS[1]):
             self.faults.append(f"memory has {before:,} blocks before, and {after:,} after")
 
     def __str__(self) -> str:
         daemon, peers = (share / self.seconds for share in self.cpu)
-        first, last = self.memory
         sessions = sum(self.tally.sessions.values())
         kinds = ", ".join(f"{many:,} {kind}" for kind, many in sorted(self.tally.sessions.items()))
         counts = (f"{name} {count}/{self.after[name]}" for name, count in self.before.items())
@@ -70,7 +72,7 @@ class Report:
             f"  {sessions:,} sessions: {kinds}; {self.tally.answers:,} answers checked",
             f"  processor: daemon {daemon:.0%}, peers {peers:.0%}",
             f"  before/after: {', '.join(counts)}",
-            f"  memory, KiB: {first:,.0f}, later {last:,.0f}, at most {max(self.resident):,}",
+            f"  memory, MiB: {' '.join(f'{one / 1024:.1f}' for one in self.memory)}",
             f"  blocks, with no peer: {self.blocks[0]:,}, later {self.blocks[1]:,}",
         ]
         for protocol, unsorted in self.tally.latencies.items():

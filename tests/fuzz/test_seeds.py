@@ -7,7 +7,12 @@ import random
 import pytest
 
 from . import mutate
-from .targets import TARGETS, seeds
+from .targets import CORPUS, TARGETS, seeds
+
+
+def test_each_has_a_corpus() -> None:
+    """And no corpus is left of a target that has gone."""
+    assert {file.stem for file in CORPUS.iterdir()} == set(TARGETS)
 
 
 @pytest.mark.parametrize("name", TARGETS)
