@@ -27,6 +27,7 @@ from ._events import (
 )
 
 SMTP: Final = b"smtp"
+_WITH_PASSWORD: Final = (b"imap", b"pop3")
 
 _NUMBER: Final = re.compile(rb"[0-9]+")
 _MAX_NUMBER: Final = 2**63 - 1
@@ -71,9 +72,10 @@ def number(text: bytes) -> int | None:
 def needs_password(request: AuthRequest) -> bool:
     """Whether nginx has none that it could log in with, unless the answer brings one.
 
-    It forgets the digest when it has sent it, and needs no password for SMTP.
+    It forgets the digest when it has sent it, and needs no password for SMTP. What a protocol of
+    somebody's own needs, nobody knows.
     """
-    if request.protocol == SMTP:
+    if request.protocol not in _WITH_PASSWORD:
         return False
     if request.method in (EXTERNAL, NONE):
         return bool(request.salt) or not request.password

@@ -147,6 +147,7 @@ def test_an_empty_initial_response_is_written_for_the_version(minor: int, end: b
         (b"AUTH\t1", "without id or mechanism"),
         (b"AUTH\t0\tPLAIN\tservice=smtp", "an id that is not from 1"),
         (b"AUTH\tx\tPLAIN\tservice=smtp", "an id that is no decimal"),
+        (b"AUTH\t9\tPLAIN", "without service"),
         (b"AUTH\t9\tPLAIN\tresp=AA==", "without service"),
         (b"AUTH\t9\tPLAIN\tService=x", "without service"),
         (b"AUTH\t9\tNOPE\tservice=smtp", "not offered"),

@@ -161,6 +161,12 @@ def test_nginx_has_no_password(method: bytes) -> None:
         )
 
 
+@pytest.mark.parametrize("method", [ng.APOP, ng.CRAM_MD5, ng.EXTERNAL, ng.NONE])
+def test_a_protocol_of_somebodys_own(method: bytes) -> None:
+    """Nobody knows what it needs: what our server may answer is taken."""
+    assert verdict(TO, b"sieve", method) == ALLOW
+
+
 def test_nginx_has_the_password_of_an_earlier_attempt() -> None:
     """Unless there was a challenge since: that makes it forget it."""
     request = attrs.evolve(REQUEST, protocol=b"imap", method=ng.EXTERNAL)
