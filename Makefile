@@ -51,7 +51,7 @@ gateway: $(VENV)/.stamp-gateway ## a milter that asks an SMTP gateway; ARGS="--c
 
 .PHONY: bench
 bench: $(VENV)/.stamp-test ## our speed beside that of others; ARGS=--docs puts it into the manual
-	@for part in milter dovecotauth nginxauth growth tcptable smtp_milter; do \
+	@for part in milter end_to_end dovecotauth nginxauth growth tcptable smtp_milter; do \
 	  $(BIN)/python -m tests.benchmarks.bench_$$part $(ARGS) || exit 1; done
 
 .PHONY: long

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from adapters._contract import Dialogue
+from adapters._contract import Dialogue, Limits
 from adapters.services import MilterEvent, milter
 from twisted.internet import defer, endpoints, protocol, reactor, task
 from twisted.python.failure import Failure
@@ -24,55 +24,43 @@ class MilterProtocol(protocol.Protocol):
 
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """There is a peer."""
-        self.dialogue = Dialogue(self.factory.service)
-        self.work: defer.Deferred | None = None
+        self.dialogue = Dialogue(self.factory.service, Limits(), self.transport.write)
         self.alive = task.LoopingCall(self.still_at_work)
-        self.unread = 0
         self.go_on()
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Bytes in."""
         self.dialogue.receive(data)
-        self.unread += len(data)
-        if self.work is not None and self.unread >= 65536:
-            # Not at once, for a transport that is paused does not see the peer go.
-            self.transport.pauseProducing()
         self.go_on()
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002, N802
         """The end, which the handler hears of in its turn."""
         self.dialogue.receive(b"")
-        if self.work is not None and self.dialogue.reply_due:
-            self.work.cancel()  # nobody waits for it any more; `finished` goes on
         self.go_on()
 
     def go_on(self) -> None:
-        """Hand out events until there is none, or one whose handler is not ready yet."""
-        while self.work is None and not self.dialogue.is_over:
-            event = self.dialogue.next_event()
-            if event is None:
-                self.unread = 0
-                self.transport.resumeProducing()
-                break
-            # One event at a time. What it returns may be there already, or be a Deferred in turn.
-            self.work = defer.maybeDeferred(self.dialogue.call, event)
-            self.work.addBoth(self.finished, event)
-            if self.work is not None:
+        """Handle events until there is none, or one whose handler is not ready yet."""
+        while waits := self.dialogue.run():
+            event, awaited = waits
+            work = self.dialogue.work[None] = defer.ensureDeferred(awaited)
+            work.addBoth(self.finished, event)  # at once, if it is there already
+            if self.dialogue.work:
                 self.alive.start(self.factory.service.keep_alive_interval, now=False)
-        self.transport.write(self.dialogue.data_to_send())
+        # Not while a little waits, for a transport that is paused does not see the peer go.
+        if self.dialogue.is_full:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
         if self.dialogue.is_over:
             self.transport.loseConnection()
 
     def finished(self, result: object, event: MilterEvent) -> None:
-        """The handler has returned, raised, or been cancelled."""
-        try:
-            if not isinstance(result, Failure):
-                self.dialogue.answer(event, result)
-            elif not result.check(defer.CancelledError):
-                self.dialogue.failed(event, result.value)
-        except Exception as error:
-            self.dialogue.failed(event, error)
-        self.work = None
+        """The handler has brought something, or failed, or been cancelled for a peer that went."""
+        del self.dialogue.work[None]
+        if not isinstance(result, Failure):
+            self.dialogue.settle(event, result, None)
+        elif not result.check(defer.CancelledError):
+            self.dialogue.settle(event, None, result.value)
         if self.alive.running:  # it was waited for
             self.alive.stop()
             self.go_on()
@@ -80,7 +68,6 @@ class MilterProtocol(protocol.Protocol):
     def still_at_work(self) -> None:
         """Every few seconds, while a Deferred is waited for."""
         self.dialogue.keep_alive()
-        self.transport.write(self.dialogue.data_to_send())
 
 
 def handle(event: MilterEvent) -> mp.Response | defer.Deferred | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 
@@ -11,21 +12,21 @@ class Alarm:
 
     What is set for each packet must cost little: it notes the time, and the loop's own timer
     looks at that when it is due. (Cancelling that one and making another costs 2 us, a sixth of
-    all that the adapter does for a look-up.)
+    all that the adapter does for a look-up.) Once it is set, to write `set_at` is enough.
     """
 
     def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._seconds = seconds
         self._ring = ring
-        self._set_at = 0.0
+        self.set_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self) -> None:
         """From now on."""
-        self._set_at = self._loop.time()
+        self.set_at = time.monotonic()  # which is the loop's own clock
         if self._timer is None:
-            self._timer = self._loop.call_at(self._set_at + self._seconds, self._look)
+            self._timer = self._loop.call_at(self.set_at + self._seconds, self._look)
 
     def off(self) -> None:
         """Never, until it is set again."""
@@ -34,7 +35,7 @@ class Alarm:
             self._timer = None
 
     def _look(self) -> None:
-        due = self._set_at + self._seconds
+        due = self.set_at + self._seconds
         if self._loop.time() < due:
             self._timer = self._loop.call_at(due, self._look)
         else:

@@ -8,6 +8,7 @@ said in a `Service`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import functools
 import inspect
@@ -134,6 +135,13 @@ class Limits:
         return count >= self.connections
 
 
+class Cancellable(Protocol):
+    """A task, a scope: what an adapter keeps of something that is under way."""
+
+    def cancel(self) -> object:
+        """It is for nobody any more."""
+
+
 def is_async(function: Callable[..., object]) -> bool:
     """Whether it is a coroutine function, or an object or a partial that stands for one.
 
@@ -188,26 +196,52 @@ def takes_more(connection: Any) -> bool:
     return bool(poll.poll(0))
 
 
+def shut(connection: Any, how: int) -> None:
+    """End one direction of a socket, or both; it may have ended already."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(how)
+
+
 class Dialogue(Generic[Event, Reply]):
     """One connection and its handler: what all adapters do alike. It does no I/O.
 
-    Bytes go in by `receive`, events come out, what the handler returns goes to `answer` and
-    what it raises to `failed`; after each of them `data_to_send` has what is to be written.
+    Bytes go in by `receive`. Then `run` hands out the events and calls the handler, and gives
+    ``write`` what is to be sent. What a handler has still to bring is left to the adapter, which
+    keeps it in `work` and comes back with `settle`. A handler that must be called elsewhere, as in
+    a thread, is called by ``call``, with a function and the event; so it is a plain one.
     """
 
-    def __init__(self, service: Service[Event, Reply]) -> None:
+    def __init__(
+        self,
+        service: Service[Event, Reply],
+        limits: Limits,
+        write: Callable[[bytes], object],
+        call: Callable[[Callable[[Event], Any], Event], Any] | None = None,
+    ) -> None:
         self._service = service
+        self._limits = limits
+        self.write = write
         # The peer, or we, have ended the connection; the handler may have to hear of it.
         self.ended = False
         # Nothing more can come: write what is left, and close.
         self.is_over = False
-        self._output = b""
+        # What is written is not taken, so no event is handed out.
+        self.blocked = False
+        # What the handler has still to bring, by `request_of`: anything that can be cancelled.
+        self.work: dict[Hashable, Cancellable] = {}
+        # Comes as soon as what is done for its request has ended.
+        self._next: Event | None = None
+        # Bytes that came while events were waiting to be handled.
+        self._unread = 0
+        self._in_turn = call is not None
         self._conn: Connection[Event, Reply]
-        self._handler: Handler[Event, Reply]
+        self._call: Callable[[Event], Any]
         try:
             self._conn = service.connect()
             self._closed = type(self._conn.state)["CLOSED"]
-            self._handler = service.handler(self._conn)
+            self._call = service.handler(self._conn)
+            if call is not None:
+                self._call = functools.partial(call, functools.partial(_all_of, self._call))
         except PLAIN_FAILURES:
             logger.exception("a connection is closed: no handler could be made for it")
             self.abandon()
@@ -215,121 +249,154 @@ class Dialogue(Generic[Event, Reply]):
     @property
     def idle(self) -> bool:
         """Whether nothing is lost if the connection ends now."""
-        return self.is_over or self._conn.idle
+        return self.is_over or (not self.work and self._conn.idle)
 
     @property
-    def reply_due(self) -> bool:
-        """Whether the peer waits for a reply."""
-        return self._conn.our_turn
+    def is_full(self) -> bool:
+        """Whether so much waits to be handled that no more should be read."""
+        return self._unread >= self._limits.unread
+
+    @property
+    def held_up(self) -> bool:
+        """Whether the next event has to wait until something is there for which `work` waits."""
+        return bool(self.work) and (
+            self.ended
+            or None in self.work
+            or len(self.work) >= self._limits.requests
+            or (self._next is not None and self.request_of(self._next) in self.work)
+        )
 
     def request_of(self, event: Event) -> Hashable | None:
-        """The request that an event belongs to, if the protocol is multiplexed."""
-        return self._service.request_of(event)
+        """The request that an event belongs to; None if it holds up all that comes after it."""
+        return None if self._in_turn else self._service.request_of(event)
 
     def receive(self, data: bytes) -> None:
         """What came; empty for end of file, and if nothing more is to come for another reason."""
         if self.ended:
             return
-        self.ended = not data
         try:
             self._conn.receive_data(data)
         except Exception as error:
             self._broken(error)
+        self._unread += len(data)
+        if not data:
+            self._end()
 
     def abandon(self) -> None:
         """The handler gets no more events."""
-        self.is_over = self.ended = True
+        self.is_over = True
+        self._end()
 
-    def next_event(self) -> Event | None:
-        """The next event for the handler; None if there is none, or the peer is talking rubbish."""
+    def _end(self) -> None:
+        """Cancel what nobody waits for any more."""
+        if self.ended:
+            return
+        self.ended = True
+        for request, work in list(self.work.items()):
+            # What is done for another event of its request has been cancelled already. What needs
+            # no reply is done to its end, and so is what a thread does.
+            asked = request is not None or (self._conn.our_turn and not self._in_turn)
+            if asked and (self._next is None or request != self.request_of(self._next)):
+                work.cancel()
+
+    def run(self) -> tuple[Event, Awaitable[Any]] | None:
+        """Handle events, up to one for which the handler has still something to bring.
+
+        Returns that event and what is to be awaited, to be kept in `work`. None: there is no
+        event, or it has to wait.
+        """
         try:
-            event = self._conn.next_event()
-            while (
-                self.ended and event is not None and (request := self.request_of(event)) is not None
-            ):
-                # Nobody waits for what is done for a request any more.
-                cast("Any", self._conn).forget(request)
-                event = self._conn.next_event()
+            conn, call = self._conn, self._call
+            while not (self.blocked or self.is_over or (self.work and self.held_up)):
+                if (event := self._next) is not None:
+                    self._next = None
+                elif (event := conn.next_event()) is None:
+                    self._unread = 0
+                    if conn.state is self._closed:
+                        self.abandon()  # it has heard of the end
+                    break
+                if self.ended and self._is_for_nobody(event):
+                    continue
+                if self.work and (before := self.work.get(self.request_of(event))) is not None:
+                    self._next = event
+                    before.cancel()
+                    break
+                try:
+                    returned = call(event)
+                    if returned is None:
+                        if not conn.our_turn:
+                            continue
+                    elif is_awaitable(returned):
+                        return event, returned
+                    self._answer(event, returned)
+                except PLAIN_FAILURES as error:
+                    self._failed(event, error)
         except self._service.remote_error as error:
             logger.warning("connection dropped: %s", error)
             hint = getattr(error, "hint", None)
             if hint is not None:
-                self._output += self._conn.send(hint)
+                self.write(self._conn.send(hint))
             self.abandon()
-            return None
         except Exception as error:
             self._broken(error)
-            return None
-        if event is None and self._conn.state is self._closed:
-            self.abandon()  # it has heard of the end
-        return event
+        return None
+
+    def _is_for_nobody(self, event: Event) -> bool:
+        """Whether it asks for something that nobody waits for any more."""
+        request = self._service.request_of(event)
+        if request is not None:
+            cast("Any", self._conn).forget(request)
+        return request is not None
 
     def _broken(self, error: Exception) -> None:
         """The codec's fault. For an adapter it is one broken connection more."""
         logger.error("a connection is closed", exc_info=error)
         self.abandon()
 
-    def call(self, event: Event) -> Replies[Reply] | Awaitable[Replies[Reply]]:
-        """Call the handler."""
-        return self._handler(event)
-
-    def call_plain(self, event: Event) -> Iterable[Reply] | None:
-        """Call a handler that is no coroutine function, and go through all that it yields."""
-        returned = self._handler(event)
-        if is_awaitable(returned):
-            if isinstance(returned, Coroutine):
-                returned.close()
-            raise TypeError(f"{returned!r} must be awaited, and here nothing can")
-        return None if returned is None else _as_replies(returned)
-
-    def answer(self, event: Event, returned: Any) -> None:
-        """The handler has returned, or its coroutine has.
-
-        All of it is sent, or nothing: edits without the verdict that belongs to them would stand
-        beside the one of ``on_error``.
-        """
-        conn = self._conn
-        if returned is None and conn.our_turn:
-            returned = self._service.silence
-        if returned is None or is_many(returned):
-            self._send(_as_replies(returned))
-        else:
-            # One reply, as nearly always: half of the time that the way above takes.
-            data = conn.send(returned)
-            if not conn.our_turn:
-                self._output += data
-        if conn.our_turn:
-            raise RuntimeError(f"the handler has given no verdict on {type(event).__name__}")
-
-    def settle(
-        self,
-        event: Event,
-        returned: Any,
-        error: BaseException | None,
-        *,
-        given_up: bool = False,
-    ) -> None:
-        """The handler has come to its end, elsewhere: what it has returned, or raised.
-
-        ``given_up``: another event for the same request has come meanwhile.
-        """
-        if given_up or (self.ended and self.request_of(event) is not None):
-            if error is not None:
+    def settle(self, event: Event, returned: Any, error: BaseException | None) -> None:
+        """The handler has come to its end after all: what it has returned, or raised."""
+        request = self._service.request_of(event)
+        given_up = self._next is not None and request == self._service.request_of(self._next)
+        if given_up or (self.ended and request is not None):
+            if error is not None and not isinstance(error, asyncio.CancelledError):
                 self._log_failure(event, error)
             return
         if error is None:
             try:
-                self.answer(event, returned)
+                self._answer(event, returned)
             except PLAIN_FAILURES as wrong:
                 error = wrong
         if error is not None:
-            self.failed(event, error)
+            self._failed(event, error)
 
-    def failed(self, event: Event, error: BaseException) -> None:
-        """The handler has raised, or `answer` has."""
+    def _answer(self, event: Event, returned: Any) -> None:
+        """All of it is sent, or nothing.
+
+        Edits without the verdict that belongs to them would stand beside the one of ``on_error``.
+        """
+        conn = self._conn
+        if returned is None:
+            if not conn.our_turn:
+                return
+            if self._service.silence is not None:
+                self.write(conn.send(self._service.silence))
+                return
+        elif is_many(returned):
+            self._send(tuple(returned))
+        else:
+            # One reply, as nearly always: half of the time that the way above takes.
+            data = conn.send(returned)
+            if not conn.our_turn:
+                self.write(data)
+                return
+        if conn.our_turn:
+            raise RuntimeError(f"the handler has given no verdict on {type(event).__name__}")
+
+    def _failed(self, event: Event, error: BaseException) -> None:
+        """The handler has raised, or has said what can't be sent."""
         self._log_failure(event, error)
         try:
-            if self._conn.our_turn or self.request_of(event) is not None:
+            if self._conn.our_turn or self._service.request_of(event) is not None:
                 self._excuse(event)
         except Exception as wrong:
             self._broken(wrong)
@@ -356,7 +423,7 @@ class Dialogue(Generic[Event, Reply]):
         try:
             reply = self._service.keep_alive(self._conn)
             if reply is not None:
-                self._output += self._conn.send(reply)
+                self.write(self._conn.send(reply))
         except PLAIN_FAILURES:
             logger.exception("no sign of life can be given")
 
@@ -367,13 +434,24 @@ class Dialogue(Generic[Event, Reply]):
                 made.append(self._conn.send(reply))  # noqa: PERF401 - keeps what came before an error
         finally:
             # A verdict that was followed by something wrong has been given all the same.
-            if not self._conn.our_turn:
-                self._output += b"".join(made)
+            if made and not self._conn.our_turn:
+                self.write(b"".join(made))
 
-    def data_to_send(self) -> bytes:
-        """What is to be written now; each byte once."""
-        data, self._output = self._output, b""
-        return data
+
+def drop(_data: bytes) -> None:
+    """In place of `Dialogue.write` once the peer takes nothing more."""
+
+
+def _all_of(handler: Callable[[Event], Any], event: Event) -> tuple[Any, ...] | None:
+    """Call a handler that is no coroutine function, and go through all that it yields."""
+    returned = handler(event)
+    if returned is None:
+        return None
+    if is_awaitable(returned):
+        if isinstance(returned, Coroutine):
+            returned.close()
+        raise TypeError(f"{returned!r} must be awaited, and here nothing can")
+    return _as_replies(returned)
 
 
 def _as_replies(returned: Any) -> tuple[Any, ...]:

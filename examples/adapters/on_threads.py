@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import socket
 import socketserver
+import struct
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Generic, cast
 
 from ._contract import (
     CUT,
     IDLE,
-    PLAIN_FAILURES,
     Dialogue,
     Event,
     Limits,
     Reply,
     Service,
+    drop,
     logger,
     refuse_coroutine_function,
+    shut,
     takes_more,
 )
 from ._listen import address_of
@@ -169,91 +171,86 @@ class _Session(Generic[Event, Reply]):
     def __init__(self, server: Server[Event, Reply], connection: socket.socket) -> None:
         self._server = server
         self._socket = connection
-        self._socket.settimeout(server.limits.idle_timeout)
-        self._dialogue: Dialogue[Event, Reply]
+        # The kernel's timeouts: for Python's own, each read and write would be a poll() first.
+        seconds, rest = divmod(server.limits.idle_timeout, 1)
+        timeout = struct.pack("ll", int(seconds), int(rest * 1e6))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection.setsockopt(socket.SOL_SOCKET, option, timeout)
+        self._dialogue: Dialogue[Event, Reply] | None = None
         self._is_cut = False
-        self._state = threading.Lock()  # for these two
-        self.at_work = False
         self._waiting = False
-        self._output = threading.Lock()  # for the dialogue's output, and for writing it
-        self._lost = False
+        # Free while the handler works, and at no other time.
+        self._ours = threading.Lock()
+        self._ours.acquire()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it is in the user's code."""
+        return not self._ours.locked()
 
     def end_if_idle(self) -> None:
         """End between two messages."""
-        with self._state:
-            if self._waiting and self._dialogue.idle:
-                self._shut(socket.SHUT_RD)
+        if self._waiting and self._dialogue is not None and self._dialogue.idle:
+            shut(self._socket, socket.SHUT_RD)
 
     def cut(self) -> None:
         """End now, or when the handler has returned."""
         self._is_cut = True
-        self._shut(socket.SHUT_RDWR)
+        if self._dialogue is not None:
+            self._dialogue.abandon()
+        shut(self._socket, socket.SHUT_RDWR)
 
     def keep_alive(self) -> None:
         """Say that the handler is at work, if it is, and if that blocks nobody."""
-        if not self._output.acquire(blocking=False):
-            return
-        try:
-            # If at work it stays so, for its end needs the lock.
-            if self.at_work and takes_more(self._socket):
-                self._dialogue.keep_alive()
-                self._write()
-        finally:
-            self._output.release()
+        if self._dialogue is not None and self._ours.acquire(blocking=False):
+            # At work it stays so meanwhile, for its end needs the lock.
+            try:
+                if takes_more(self._socket):
+                    self._dialogue.keep_alive()
+            finally:
+                self._ours.release()
 
     def converse(self) -> None:
         """Hand out events and read more, in turn, to the end."""
         # Here and not before: the user's own code should hold up no other connection.
-        self._dialogue = Dialogue(self._server.service)
-        while not (self._dialogue.is_over or self._is_cut):
-            event = self._dialogue.next_event()
-            if event is not None:
-                self._handle(event)
-            elif not self._dialogue.is_over:
-                self._dialogue.receive(self._read())
-        self._write()
+        dialogue = self._dialogue = Dialogue(
+            self._server.service, self._server.limits, self._write, self._call
+        )
+        if self._is_cut:
+            dialogue.abandon()
+        while not dialogue.is_over:
+            dialogue.run()
+            if not dialogue.is_over:
+                dialogue.receive(self._read(dialogue))
+        self._dialogue = None  # which holds this session
 
-    def _handle(self, event: Event) -> None:
-        self.at_work = True
+    def _call(self, function: Callable[[Event], Any], event: Event) -> Any:
+        self._ours.release()
         try:
-            try:
-                replies = self._dialogue.call_plain(event)
-            finally:
-                self._output.acquire()
-                self.at_work = False
-            self._dialogue.answer(event, replies)
-        except PLAIN_FAILURES as error:
-            self._dialogue.failed(event, error)
+            return function(event)
         finally:
-            self._write()
-            self._output.release()
+            self._ours.acquire()
 
-    def _read(self) -> bytes:
+    def _read(self, dialogue: Dialogue[Event, Reply]) -> bytes:
         """What comes next; empty for the end, when it takes too long, and when we are to stop."""
-        with self._state:
-            if self._server.stopping and self._dialogue.idle:
-                return b""
-            self._waiting = True
+        # In this order, and the other way round in `Server.stop`: one of the two sees the other.
+        self._waiting = True
         try:
+            if self._server.stopping and dialogue.idle:
+                return b""
             return self._socket.recv(65536)
-        except TimeoutError:
+        except BlockingIOError:
             logger.info(IDLE, self._server.limits.idle_timeout)
         except OSError:
             pass
         finally:
-            with self._state:
-                self._waiting = False
+            self._waiting = False
         return b""
 
-    def _write(self) -> None:
-        data = self._dialogue.data_to_send()
-        if data and not self._lost:
-            try:
-                self._socket.sendall(data)
-            except OSError:
-                self._lost = True
+    def _write(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError:
+            if self._dialogue is not None:  # can't be None: it is what writes
+                self._dialogue.write = drop
                 self._dialogue.receive(b"")
-
-    def _shut(self, how: int) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(how)

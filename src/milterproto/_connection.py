@@ -150,7 +150,7 @@ class _Connection:
             return self._close()
         if self._state is State.FAILED:
             raise RemoteProtocolError(self._error, hint=self._hint)
-        if self._buffer:
+        if not self._buffer.empty:
             raise self._fail("end of file inside a frame")
         return self._close()
 
@@ -202,7 +202,7 @@ class FilterConnection(_Connection):
         No message is open, no reply is due, and no byte waits to be looked at: the time to stop
         a filter whose other connections go on.
         """
-        return self._due is None and not self._buffer and self._state not in TRANSACTION
+        return self._due is None and self._buffer.empty and self._state not in TRANSACTION
 
     @property
     def macros(self) -> Mapping[bytes, bytes]:
@@ -238,8 +238,11 @@ class FilterConnection(_Connection):
         """
         if self._due is not None:
             return self._next_while_due(self._due)
+        buffer = self._buffer
+        if buffer.empty and self._open:
+            return None
         try:
-            frame = self._buffer.next_frame()
+            frame = buffer.next_frame()
         except RemoteProtocolError as exc:
             self._fail(str(exc))
             raise
@@ -252,9 +255,9 @@ class FilterConnection(_Connection):
         if self._message_over:
             self._message_over = False
             self._macros.forget_message()
+        # Postfix repeats its macros before each header line and body piece: nearly half of all
+        # frames, and 0.3 us each to decode again.
         if code == _MACROS and payload == self._payload:
-            # Postfix repeats its macros before each header line and body piece: nearly half of
-            # all frames, and 0.3 us each to decode again.
             self._macros.announce(self._repeated)
             return self._repeated
         try:
@@ -494,7 +497,7 @@ class MTAConnection(_Connection):
         return event
 
     def _refuse_unasked(self) -> None:
-        if self._buffer:
+        if not self._buffer.empty:
             raise self._fail("the filter sent something that it was not asked for")
 
     def _take(self, event: Response, due: type[Command]) -> None:
@@ -541,7 +544,8 @@ class MTAConnection(_Connection):
         """
         kind = type(event)
         ask = self._row.get(kind)
-        if ask is None or self._due is not None or not (self._plain and self._open) or self._buffer:
+        usual = self._plain and self._open and self._buffer.empty
+        if ask is None or self._due is not None or not usual:
             return self._send_unusual(event)
         data = encode_command(event, self._limit)
         if kind is not Macros:

@@ -21,7 +21,7 @@ from unittest.mock import AsyncMock
 import attrs
 import pytest
 import scramp
-from adapters._contract import FAILURES, Dialogue
+from adapters._contract import Dialogue, Limits
 from adapters._listen import listen
 from adapters.on_asyncio import Server
 from adapters.services import dovecot_auth
@@ -749,20 +749,14 @@ def test_too_many_requests_are_no_wrong_password(temp_fail: bool) -> None:
     def session(_conn: da.ServerConnection) -> Callable[[object], None]:
         return lambda _event: None
 
-    dialogue = Dialogue(dovecot_auth(session, lambda: hello, temp_fail=temp_fail))
-
-    def handle_all() -> bytes:
-        while (event := dialogue.next_event()) is not None:
-            try:
-                dialogue.answer(event, dialogue.call_plain(event))
-            except FAILURES as error:
-                dialogue.failed(event, error)
-        return dialogue.data_to_send()
-
-    handle_all()
+    said: list[bytes] = []
+    service = dovecot_auth(session, lambda: hello, temp_fail=temp_fail)
+    dialogue = Dialogue(service, Limits(), said.append)
+    assert dialogue.run() is None
+    said.clear()
     most = da.DEFAULT_MAX_OUTSTANDING
     requests = (b"AUTH\t%d\tPLAIN\tservice=smtp\n" % one for one in range(1, most + 2))
     dialogue.receive(b"VERSION\t1\t2\nCPID\t1\n" + b"".join(requests))
-    said = handle_all()
-    assert said == (b"FAIL\t%d\tcode=temp_fail\n" % (most + 1) if temp_fail else b"")
+    assert dialogue.run() is None
+    assert said == ([b"FAIL\t%d\tcode=temp_fail\n" % (most + 1)] if temp_fail else [])
     assert dialogue.is_over != temp_fail

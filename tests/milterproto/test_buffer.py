@@ -32,7 +32,7 @@ def read(chunks: list[bytes], limit: int, *, eager: bool) -> tuple[list[Frame], 
             found.append(frame)
     except mp.RemoteProtocolError as exc:
         return found, str(exc), True
-    return found, "", bool(buffer)
+    return found, "", not buffer.empty
 
 
 @given(
@@ -55,13 +55,13 @@ def test_two_frames_in_one_read_and_one_frame_in_two() -> None:
     buffer = FrameBuffer(CODES, 100)
     buffer.feed(b"\0\0\0\x01N\0\0\0\x04Ba")
     assert drain(buffer) == [(ord("N"), b"")]
-    assert buffer
+    assert not buffer.empty
     buffer.feed(b"bc\0\0")
     assert drain(buffer) == [(ord("B"), b"abc")]
-    assert buffer
+    assert not buffer.empty
     buffer.feed(b"\0\x01T")
     assert drain(buffer) == [(ord("T"), b"")]
-    assert not buffer
+    assert buffer.empty
 
 
 def test_pieces_stored_before_anybody_asks() -> None:
@@ -70,7 +70,7 @@ def test_pieces_stored_before_anybody_asks() -> None:
     for chunk in (b"\0\0\0\x01N\0\0", b"\0", b"\x02Bx\0\0\0\x01", b"T"):
         buffer.feed(chunk)
     assert drain(buffer) == [(ord("N"), b""), (ord("B"), b"x"), (ord("T"), b"")]
-    assert not buffer
+    assert buffer.empty
 
 
 @pytest.mark.parametrize("cuts", [(6, 9), (6, 7), (4, 9), (2, 3), (5, 11)])
@@ -93,7 +93,7 @@ def test_a_cleared_buffer_is_empty() -> None:
     buffer.feed(b"defg")
     buffer.feed(b"hijk")
     buffer.clear()
-    assert not buffer
+    assert buffer.empty
     assert buffer.next_frame() is None
 
 

@@ -76,7 +76,7 @@ def decode(vector: Mapping[str, Any], size: int) -> Any:
         frame = buffer.next_frame()
         if frame is not None:
             assert start + size >= len(data), "bytes are left over"
-            assert not buffer
+            assert buffer.empty
             code, payload = frame
             return decoders[code](payload)
     return None

@@ -109,7 +109,7 @@ class Talk:
 
     def write(self, command: Command) -> None:
         """Say it, and wait for nothing. RemoteProtocolError if the filter has said too much."""
-        if self._buffer:
+        if not self._buffer.empty:
             raise RemoteProtocolError("the filter sent something that it was not asked for")
         self._wire.sendall(encode_command(command))
 
