@@ -49,6 +49,7 @@ class Asker:
         self.socket.sendall(self.conn.send(da.ClientHello(1)))
         self.hello = self.hear()
         while not isinstance(self.hello, da.ServerHello):
+            assert not isinstance(self.hello, da.ConnectionClosed)
             self.hello = self.hear()
 
     def hear(self) -> Any:
