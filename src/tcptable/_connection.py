@@ -52,15 +52,17 @@ class _Connection:
         Raises LocalProtocolError for data after an end of file, and for what is not bytes. What
         comes after an error of the peer's is dropped.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            # None and "" above all: they are no end of file.
-            raise LocalProtocolError(f"data has to be bytes, and not {type(data).__name__}")
+        if type(data) is not bytes:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                # None and "" above all: they are no end of file.
+                raise LocalProtocolError(f"data has to be bytes, and not {type(data).__name__}")
+            data = bytes(data)
         if not data:
             self._eof = True
         elif self._eof:
             raise LocalProtocolError("data after the end of file")
         elif self._state is _IDLE or self._state is _BUSY:
-            self._buffer.feed(data if type(data) is bytes else bytes(data))
+            self._buffer.feed(data)
 
     def _fail(self, reason: str, hint: TempError | None = None) -> RemoteProtocolError:
         """Remember the error and give it to be raised."""

