@@ -87,8 +87,10 @@ def test_what_postfix_is_sent_is_what_it_sees(ok: da.Ok, fail: da.Fail) -> None:
 def test_the_short_ones_come_back(number: int, minor: int) -> None:
     """An id and nothing else."""
     line = _wire.encode_cancel(da.Cancel(number))
+    assert line == b"CANCEL\t%d\n" % number
     assert _wire.decode_cancel(words(line)) == da.Cancel(number)
     line = _wire.encode_cancelled(da.Cancelled(number), minor)
+    assert line == b"CANCELLED\t%d\n" % number
     assert _wire.decode_cancelled(words(line), minor) == da.Cancelled(number)
 
 
@@ -172,7 +174,7 @@ def test_an_initial_response_that_is_no_base64(encoded: bytes) -> None:
     line = b"AUTH\t7\tplain\tservice=smtp\tresp=" + encoded
     event = auth_of(line)
     assert isinstance(event, da.Malformed)
-    assert event.data == line
+    assert (event.data, event.reason) == (line, "the initial response is no base64")
     assert _wire.encode_fail(event.reply, 2) == (
         b"FAIL\t7\tcode=invalid_base64\treason=Invalid base64 data in initial response\n"
     )
@@ -409,9 +411,17 @@ def test_oks_that_can_not_be_sent(event: da.Ok, minor: int, complaint: str) -> N
 
 
 def test_the_most_that_a_1_0_client_is_sent() -> None:
-    """Just what Exim can hold."""
+    """Just what Exim can hold; others take more."""
     assert len(_wire.encode_ok(da.Ok(1, b"a", ((b"x", b"y" * 8176),)), 0)) == 8191
     assert _wire.encode_ok(da.Ok(1, b"a", ((b"x", None),) * 13), 0).count(b"\t") == 15
+    fail = da.Fail(1, fields=((b"x", None),) * 14)
+    assert _wire.encode_fail(fail, 0).count(b"\t") == 15
+    cont, long_fail = da.Cont(1, b"y" * 9000), da.Fail(1, reason=b"y" * 9000)
+    with pytest.raises(da.LocalProtocolError, match="the peer takes 8191"):
+        _wire.encode_server_cont(cont, 0)
+    for minor in range(1, 5):
+        assert len(_wire.encode_server_cont(cont, minor)) > 12000
+        assert len(_wire.encode_fail(long_fail, minor)) > 9000
 
 
 @pytest.mark.parametrize(
@@ -427,6 +437,7 @@ def test_the_most_that_a_1_0_client_is_sent() -> None:
             for name in (b"user", b"code", b"reason", b"resp", b"temp", b"authz", b"TEMP")
         ),
         (da.Fail(1, reason=b"x" * 9000), 0, "the peer takes 8191"),
+        (da.Fail(1, fields=((b"x", None),) * 15), 0, "more than 16 fields"),
     ],
 )
 def test_fails_that_can_not_be_sent(event: da.Fail, minor: int, complaint: str) -> None:
