@@ -140,13 +140,10 @@ class Connection(ABC, Generic[ReceivedT, SentT]):
 
     # --- greetings
 
-    def _may_say(self, *kinds: type) -> None:
+    def _may_say(self, kind: type) -> None:
         """Raise if we can't say this now."""
-        step = self._ours
-        for kind in kinds:
-            if (step, kind) not in GREETING:
-                raise LocalProtocolError(f"{kind.__name__} can't be sent now, or not twice")
-            step = GREETING[step, kind]
+        if (self._ours, kind) not in GREETING:
+            raise LocalProtocolError(f"{kind.__name__} can't be sent now, or not twice")
 
     def _say_version(self, event: Version) -> bytes:
         self._may_say(Version)
@@ -157,20 +154,17 @@ class Connection(ABC, Generic[ReceivedT, SentT]):
 
     def _unsaid_version(self, hello: type) -> tuple[Version, bytes]:
         """Our version, and the line for it if that has still to go out before our hello."""
-        if self._our_version is not None:
-            self._may_say(hello)
-            return self._our_version, b""
-        self._may_say(Version, hello)
-        return self._newest, encode_version(self._newest)
+        if self._our_version is None:
+            return self._newest, encode_version(self._newest)
+        self._may_say(hello)
+        return self._our_version, b""
 
-    def _we_said(self, *kinds: type) -> None:
-        for kind in kinds:
-            self._ours = GREETING[self._ours, kind]
+    def _we_said(self, kind: type) -> None:
+        self._ours = GREETING[self._ours, kind]
         self._open_if_greeted()
 
-    def _they_said(self, *kinds: type) -> None:
-        for kind in kinds:
-            self._theirs = GREETING[self._theirs, kind]
+    def _they_said(self, kind: type) -> None:
+        self._theirs = GREETING[self._theirs, kind]
         self._open_if_greeted()
 
     def _open_if_greeted(self) -> None:

@@ -58,7 +58,7 @@ class HeadBuffer:
         """
         if not self._has_line:
             self._check_line()
-        end = _HEAD_END.search(self._data, max(self._searched - 2, 0), self._max_head)
+        end = _HEAD_END.search(self._data, max(self._searched - 2, 0))
         if end is not None:
             return self.take(end.end())
         if len(self._data) >= self._max_head:
@@ -78,7 +78,7 @@ class HeadBuffer:
         if start[: len(_METHOD)] != _METHOD[: len(start)]:
             _refuse(start)
             return
-        end = self._data.find(b"\n", self._searched, self._max_head)
+        end = self._data.find(b"\n", self._searched)
         if end < 0:
             return
         if not _REQUEST_LINE.fullmatch(self._data, 0, end):

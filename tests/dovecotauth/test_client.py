@@ -29,16 +29,25 @@ def challenged(minor: int = 4) -> da.ClientConnection:
 def test_a_client_speaks_at_once() -> None:
     """Dovecot 2.4 waits for it; 2.3 has said all by then."""
     conn = da.ClientConnection()
+    offered = [conn.mechanisms]
     assert conn.send(da.ClientHello(77)) == b"VERSION\t1\t4\nCPID\t77\n"
     assert heard(conn, b"VERSION\t1\t4\n") == [da.Version(1, 4)]
+    assert conn.minor == 4
     states = [conn.state]
     (hello,) = heard(
         conn, b"MECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nSPID\t9\nCUID\t3\nCOOKIE\tx\nDONE\n"
     )
     assert hello == da.ServerHello((PLAIN, LOGIN), 9, 3, b"x")
     assert [*states, conn.state] == [da.State.HANDSHAKE, da.State.OPEN]
-    assert conn.mechanisms == (PLAIN, LOGIN)
+    assert [*offered, conn.mechanisms] == [(), (PLAIN, LOGIN)]
     assert not conn.spid_before_mech
+
+
+@pytest.mark.parametrize(("minor", "end"), [(1, b"resp=="), (2, b"resp="), (4, b"resp=")])
+def test_a_request_is_written_for_the_version(minor: int, end: bytes) -> None:
+    """An empty response is none for a server below 1.2."""
+    auth = da.Auth(7, b"PLAIN", SMTP, b"")
+    assert client(minor).send(auth) == b"AUTH\t7\tPLAIN\tservice=smtp\t" + end + b"\n"
 
 
 def test_a_client_may_greet_late() -> None:

@@ -358,6 +358,31 @@ def test_a_hello_brings_the_newest_version_along() -> None:
         conn.send(da.Version(1, 1))
 
 
+@pytest.mark.parametrize("we_begin", [True, False])
+def test_a_connection_is_open_when_both_have_greeted(we_begin: bool) -> None:
+    """And not before, whoever is the first."""
+    conn = da.ClientConnection()
+
+    def we() -> None:
+        conn.send(da.ClientHello(7))
+
+    def they() -> None:
+        conn.receive_data(b"VERSION\t1\t4\nMECH\tPLAIN\nSPID\t9\nCUID\t1\nDONE\n")
+        list(conn.events())
+
+    seen = [conn.state]
+    for greet in (we, they) if we_begin else (they, we):
+        greet()
+        seen.append(conn.state)
+    assert seen == [da.State.HANDSHAKE, da.State.HANDSHAKE, da.State.OPEN]
+
+
+def test_only_a_tab_parts_words() -> None:
+    """Not a blank, nor any other white space; and between two of them is an empty word."""
+    (event,) = fed(server(), b"AUTH\t1\tPLAIN\t\tservice=a b\tx=\v\f\r\n")
+    assert event == da.Auth(1, b"PLAIN", ((b"service", b"a b"), (b"x", b"\v\f")))
+
+
 def test_a_version_that_is_refused_changes_nothing() -> None:
     """Another may be sent."""
     conn = da.ClientConnection()
@@ -409,6 +434,12 @@ def test_fields_of_the_wrong_type(event: Any) -> None:
         conn.send(event)
     assert "secret" not in str(caught.value)
     assert not conn.outstanding
+
+
+def test_a_field_of_the_wrong_type_is_said_to_be() -> None:
+    """Not where, for nobody knows."""
+    with pytest.raises(da.LocalProtocolError, match="a field of it, is of the wrong type"):
+        client().send(da.Cancel([]))  # type: ignore[arg-type]
 
 
 # --- secrets -------------------------------------------------------------------------------

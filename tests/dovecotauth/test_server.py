@@ -264,13 +264,21 @@ def test_leave_for_a_final_response_ends_with_its_request(how: str) -> None:
         conn.send(da.Fail(7, response=b"x"))
 
 
+@pytest.mark.parametrize(("minor", "response"), [(1, None), (2, b""), (4, b"")])
+def test_a_request_is_read_in_the_version(minor: int, response: bytes | None) -> None:
+    """An empty response is none from a client below 1.2."""
+    (event,) = fed(server(minor), b"AUTH\t7\tPLAIN\tservice=smtp\tresp=\n")
+    assert event == da.Auth(7, b"PLAIN", ((b"service", b"smtp"),), response)
+
+
 # --- what can't be used --------------------------------------------------------------------
 
 
-def one_malformed(conn: da.ServerConnection, line: bytes) -> da.Malformed:
+def one_malformed(conn: da.ServerConnection, line: bytes, reason: str = "") -> da.Malformed:
     (event,) = fed(conn, line)
     assert isinstance(event, da.Malformed)
     assert event.data == line.rstrip(b"\n")
+    assert reason in event.reason
     return event
 
 
@@ -310,7 +318,7 @@ def test_data_where_channel_binding_was_asked_for() -> None:
     """Is no answer."""
     conn = asked()
     conn.send(da.Cont(7, None, b"tls-exporter"))
-    event = one_malformed(conn, b"CONT\t7\tYQ==\n")
+    event = one_malformed(conn, b"CONT\t7\tYQ==\n", "a response to no challenge, or to another")
     assert event.reply.reason == b"Unexpected continuation"
 
 
@@ -335,7 +343,7 @@ def test_a_response_that_was_not_asked_for() -> None:
 def test_a_response_to_what_is_not_there() -> None:
     """Dovecot says so of a request that it has forgotten."""
     conn = server()
-    event = one_malformed(conn, b"CONT\t7\tx\n")
+    event = one_malformed(conn, b"CONT\t7\tx\n", "a response to a request that is not open")
     assert conn.send(event.reply) == b"FAIL\t7\treason=Authentication request timed out\n"
     assert conn.idle
 
@@ -411,7 +419,7 @@ def test_the_most_open_requests() -> None:
     """One more fails for now, the others go on; far more end the connection."""
     conn = server(max_outstanding=2)
     fed(conn, b"".join(b"AUTH\t%d\tPLAIN\tservice=a\n" % number for number in (1, 2)))
-    event = one_malformed(conn, b"AUTH\t3\tPLAIN\tservice=a\n")
+    event = one_malformed(conn, b"AUTH\t3\tPLAIN\tservice=a\n", "too many open requests")
     assert event.reply == da.Fail(3, code=b"temp_fail")
     conn.send(event.reply)
     conn.send(da.Ok(1, b"ann"))
