@@ -306,7 +306,7 @@ class Dialogue(Generic[Event, Reply]):
         event, or it has to wait.
         """
         try:
-            conn, call = self._conn, self._call
+            conn, call, silence = self._conn, self._call, self._service.silence
             while not (self.blocked or self.is_over or (self.work and self.held_up)):
                 if (event := self._next) is not None:
                     self._next = None
@@ -323,12 +323,13 @@ class Dialogue(Generic[Event, Reply]):
                     break
                 try:
                     returned = call(event)
-                    if returned is None:
-                        if not conn.our_turn:
-                            continue
+                    if returned is None and silence is not None:
+                        if conn.our_turn:
+                            self.write(conn.send(silence))
                     elif is_awaitable(returned):
                         return event, returned
-                    self._answer(event, returned)
+                    else:
+                        self._answer(event, returned)
                 except PLAIN_FAILURES as error:
                     self._failed(event, error)
         except self._service.remote_error as error:
