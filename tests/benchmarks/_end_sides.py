@@ -68,7 +68,9 @@ ADAPTERS: Final = {style: ours(style, style) for style in STYLES}
 NO_REPLY: Final = ours("asyncio, no replies", "no-reply")
 PYMILTER: Final = Side("pymilter", "end_pymilter", (), "pymilter")
 LIBMILTER: Final = Side("libmilter, in C")
-BARE: Final = {what: {style: bare(style, what) for style in STYLES} for what in ("echo", "codec")}
+BARE: Final = {
+    what: {style: bare(style, what) for style in STYLES} for what in ("echo", "floor", "codec")
+}
 
 
 class Served:

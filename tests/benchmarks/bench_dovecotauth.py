@@ -15,6 +15,7 @@ from tests.benchmarks._compare import Side, compare, markdown, show
 
 SIDES = (
     Side("mailwire", "tests.benchmarks.dovecot_ours"),
+    Side("floor", "tests.benchmarks.dovecot_floor", remark="makes our events, and checks nothing"),
     Side(
         "dovecotauth (PyPI)",
         "tests.benchmarks.dovecot_dovecotauth",

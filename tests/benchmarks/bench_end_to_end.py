@@ -52,7 +52,7 @@ TURNS: Final = tuple(
     for style, adapter in ADAPTERS.items()
     for side in (adapter, *(loops[style] for loops in BARE.values()))
 )
-EVERYBODY: Final = (*TURNS[:6], PYMILTER, NO_REPLY, LIBMILTER, *TURNS[6:])
+EVERYBODY: Final = (*TURNS[:8], PYMILTER, NO_REPLY, LIBMILTER, *TURNS[8:])
 
 
 @attrs.frozen
@@ -162,7 +162,8 @@ def figure_rows(figures: Figures, memory: Mapping[str, tuple[int, int]]) -> list
 
 def ratio_rows(figures: Figures) -> list[Row]:
     """How fast one is as a part of another in the same round: by the clock, and by CPU time."""
-    pairs = [
+    pairs = [(BARE["floor"][style], echo) for style, echo in BARE["echo"].items()]
+    pairs += [
         (adapter, loops[style]) for loops in BARE.values() for style, adapter in ADAPTERS.items()
     ]
     pairs += [(side, PYMILTER) for side in FILTERS if side is not PYMILTER]

@@ -1,11 +1,12 @@
 """Bare loops, for what an adapter's style of I/O costs by itself.
 
-    python -m tests.benchmarks.end_bare STYLE echo|codec SOCKET
+    python -m tests.benchmarks.end_bare STYLE echo|floor|codec SOCKET
 
 They read and they write, and that is all: no limit, no time, no stop, no error is looked after.
 With `echo` each read is answered with one CONTINUE, whatever was read: nothing is framed, since
-in lock-step each read is one write of the MTA's. With `codec` the loop feeds our codec, and asks
-the benchmark's filter: what an adapter takes beyond that is its own.
+in lock-step each read is one write of the MTA's. With `floor` the read is cut into frames, which
+are answered with constants: the least that can be called a filter. With `codec` the loop feeds our
+codec, and asks the benchmark's filter: what an adapter takes beyond that is its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from adapters._listen import listen
 import milterproto as mp
 from tests.benchmarks._milter_session import frame
 from tests.benchmarks.end_ours import WANTS, counting
+from tests.benchmarks.milter_floor import Floor
 
 Answer = Callable[[bytes], bytes]
 """What is to be written for what was read."""
@@ -35,6 +37,18 @@ CONTINUE = mp.Continue()
 def echo() -> Answer:
     """Looks at nothing."""
     return lambda _data: GO_ON
+
+
+def floor() -> Answer:
+    """Looks at lengths and codes; for one connection."""
+    frames = Floor()
+
+    def answer(data: bytes) -> bytes:
+        written: list[bytes] = []
+        frames.feed(data, written.append)
+        return b"".join(written)
+
+    return answer
 
 
 def codec() -> Answer:
@@ -112,7 +126,7 @@ async def on_trio(make: Callable[[], Answer], listener: socket.socket) -> None:
 
 def main(style: str, what: str, path: str) -> None:
     """Serve until the process is ended."""
-    make = {"echo": echo, "codec": codec}[what]
+    make = {"echo": echo, "floor": floor, "codec": codec}[what]
     listener = listen(f"unix:{path}")
     print("listening", flush=True)
     match style:
