@@ -28,6 +28,9 @@ from ._contract import (
 from ._listen import address_of
 
 _POLL_INTERVAL = 0.1  # seconds until an acceptor sees that it is to end
+# Bytes at a time. What waits should hold little meanwhile (500 connections took 119 MiB where each
+# waited with room for 64 KiB, and take 67), but of what came with nothing to spare more will come.
+_READ, _READ_ON = 16384, 65536
 
 
 class Server(Generic[Event, Reply]):
@@ -179,6 +182,7 @@ class _Session(Generic[Event, Reply]):
         self._dialogue: Dialogue[Event, Reply] | None = None
         self._is_cut = False
         self._waiting = False
+        self._most = _READ
         # Free while the handler works, and at no other time.
         self._ours = threading.Lock()
         self._ours.acquire()
@@ -235,17 +239,18 @@ class _Session(Generic[Event, Reply]):
         """What comes next; empty for the end, when it takes too long, and when we are to stop."""
         # In this order, and the other way round in `Server.stop`: one of the two sees the other.
         self._waiting = True
+        data = b""
         try:
-            if self._server.stopping and dialogue.idle:
-                return b""
-            return self._socket.recv(65536)
+            if not (self._server.stopping and dialogue.idle):
+                data = self._socket.recv(self._most)
         except BlockingIOError:
             logger.info(IDLE, self._server.limits.idle_timeout)
         except OSError:
             pass
         finally:
             self._waiting = False
-        return b""
+        self._most = _READ if len(data) < self._most else _READ_ON
+        return data
 
     def _write(self, data: bytes) -> None:
         try:

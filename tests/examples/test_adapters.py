@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -1508,3 +1509,21 @@ def test_threads_keep_nothing_of_a_connection_that_has_ended(tmp_path: Path) -> 
         mta.say(*MESSAGE, mp.EndOfMessage(), mp.Quit())
         assert mta.is_closed()
         assert gone.wait(PATIENCE)
+
+
+@any_host
+def test_a_connection_that_waits_holds_little(tmp_path: Path, host: Host) -> None:
+    """After a long body, too: where each waits with room for a whole read, 1000 take 64 MiB."""
+    body = mp.Body(b"x" * 60000)
+    with serving(host, service(lambda _: None), tmp_path) as bench:
+        bench.connect().say(*MESSAGE, body, mp.EndOfMessage())
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            peers = [bench.connect() for _ in range(20)]
+            for peer in peers:
+                peer.say(*MESSAGE, body, mp.EndOfMessage(), MAIL)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert after - before < 40_000 * len(peers)
