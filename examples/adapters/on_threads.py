@@ -29,7 +29,7 @@ from ._listen import address_of
 
 _POLL_INTERVAL = 0.1  # seconds until an acceptor sees that it is to end
 # Bytes at a time. What waits should hold little meanwhile (500 connections took 119 MiB where each
-# waited with room for 64 KiB, and take 67), but of what came with nothing to spare more will come.
+# waited with room for 64 KiB, and take 70), but of what came with nothing to spare more will come.
 _READ, _READ_ON = 16384, 65536
 
 
