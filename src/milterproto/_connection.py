@@ -239,8 +239,8 @@ class FilterConnection(_Connection):
         if self._due is not None:
             return self._next_while_due(self._due)
         buffer = self._buffer
-        if buffer.empty and self._open:
-            return None
+        if buffer.empty:
+            return None if self._open else self._out_of_data()
         try:
             frame = buffer.next_frame()
         except RemoteProtocolError as exc:

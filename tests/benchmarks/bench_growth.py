@@ -22,10 +22,10 @@ from rich.table import Table
 
 import dovecotauth as da
 import milterproto as mp
-from milterproto.message import Message, MessageFilter
+from milterproto.message import Message, MessageFilter, Recipient
 from tests.benchmarks import _milter_session as session
 from tests.benchmarks import _page
-from tests.benchmarks.milter_ours import ANSWER, CONTINUE
+from tests.benchmarks.milter_ours import ANSWER, CONTINUE, MAKE
 
 ROUNDS = 5
 PIECE = session.PIECE
@@ -87,11 +87,12 @@ def mark(message: Message) -> mp.Verdict:
     return mp.Accept()
 
 
-def whole_messages(chunks: Iterable[bytes]) -> None:
+def whole_messages(
+    chunks: Iterable[bytes], function: Callable[[Message], mp.Verdict | None] = mark
+) -> None:
     """A message filter, which keeps the message, and edits it."""
     conn = mp.FilterConnection()
-    marker = MessageFilter(mark, max_size=1 << 30)
-    handle = marker.session(conn)
+    handle = MessageFilter(function, max_size=1 << 30).session(conn)
     for chunk in chunks:
         conn.receive_data(chunk)
         while (event := conn.next_event()) is not None:
@@ -99,6 +100,35 @@ def whole_messages(chunks: Iterable[bytes]) -> None:
             assert isinstance(answers, Sequence)  # and nothing to wait for
             for answer in answers:
                 conn.send(answer)
+    assert conn.state is mp.State.CLOSED
+
+
+def editing(count: int) -> None:
+    """A message filter that takes all recipients away but the last, and adds as many others."""
+
+    def change(message: Message) -> None:
+        message.recipients = [
+            *message.recipients[-1:],
+            *(Recipient(b"<%d@example.net>" % number) for number in range(count)),
+        ]
+
+    many = (session.frame(b"R", b"<%d@example.org>\0" % number) for number in range(count))
+    frames = message()
+    head = list(itertools.islice(frames, 4))
+    whole_messages(pieces(itertools.chain(head, many, frames)), change)
+
+
+def asking(count: int) -> None:
+    """The MTA's side: so many edits, which are there in one read."""
+    conn = mp.MTAConnection()
+    edits = session.frame(b"h", b"X-Header\0value\0") * count
+    for code, fields in session.steps(1):
+        conn.send(MAKE[code](*fields))
+        answer = session.ANSWERS[code]
+        if answer:
+            conn.receive_data(edits + answer if code == b"E" else answer)
+        while not conn.our_turn and conn.next_event() is not None:
+            pass
     assert conn.state is mp.State.CLOSED
 
 
@@ -156,6 +186,8 @@ GROWTHS = (
         _tens(3, 8),
         lambda size: whole_messages(pieces(message(body=size))),
     ),
+    Growth("recipients, all replaced", _tens(0, 4), editing),
+    Growth("edits, MTA's side", _tens(1, 5), asking),
     Growth("open authentications", _tens(0, 4), authentications),
 )
 
@@ -193,10 +225,6 @@ def main() -> None:
     rows = [f"| {' | '.join(heads)} |", "|---|---:|---:|---:|---:|"]
     times: dict[str, list[tuple[float, float]]] = {}
     memory: dict[str, list[tuple[float, float]]] = {}
-    rows = [
-        "| what grows | to | time | for each one | memory at most |",
-        "|---|---:|---:|---:|---:|",
-    ]
     for growth in GROWTHS:
         for size in growth.sizes:
             took, held = seconds(growth.run, size), peak(growth.run, size)
@@ -206,7 +234,7 @@ def main() -> None:
                 growth.name,
                 f"{size:,}",
                 f"{took * 1e3:,.3f} ms",
-                f"{took / size * 1e9:,.1f} ns",
+                f"{took / size * 1e9:,.2f} ns",
                 f"{held / 1024:,.0f} KiB",
             )
             table.add_row(*cells)

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.end_bare STYLE echo|floor|codec SOCKET
 
-They read and they write, and that is all: no limit, no time, no stop, no error is looked after.
+They read and they write, by the same calls as the adapter, and that is all: no limit, no time, no
+stop, no error is looked after, and what is written is taken to go out whole.
 With `echo` each read is answered with one CONTINUE, whatever was read: nothing is framed, since
 in lock-step each read is one write of the MTA's. With `floor` the read is cut into frames, which
 are answered with constants: the least that can be called a filter. With `codec` the loop feeds our
@@ -73,7 +74,10 @@ def codec() -> Answer:
     return answer
 
 
-class Protocol(asyncio.Protocol):
+BUFFER = memoryview(bytearray(65536))
+
+
+class Protocol(asyncio.BufferedProtocol):
     """asyncio's and uvloop's."""
 
     transport: asyncio.Transport
@@ -84,8 +88,11 @@ class Protocol(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        if reply := self.answer(data):
+    def get_buffer(self, _hint: int) -> memoryview:
+        return BUFFER
+
+    def buffer_updated(self, count: int) -> None:
+        if reply := self.answer(bytes(BUFFER[:count])):
             self.transport.write(reply)
 
 
@@ -116,9 +123,16 @@ async def on_trio(make: Callable[[], Answer], listener: socket.socket) -> None:
 
     async def serve(stream: trio.SocketStream) -> None:
         answer = make()
-        while data := await stream.receive_some(65536):
-            if reply := answer(bytes(data)):
-                await stream.send_all(reply)
+        # As the adapter does it: a stream's own methods take nearly twice as long.
+        with socket.socket(fileno=stream.socket.detach()) as connection:
+            connection.setblocking(False)
+            while True:
+                await trio.lowlevel.wait_readable(connection)
+                data = connection.recv(65536)
+                if not data:
+                    return
+                if reply := answer(data):
+                    connection.send(reply)
 
     sockets = trio.socket.from_stdlib_socket(listener)
     await trio.serve_listeners(serve, [trio.SocketListener(sockets)])
