@@ -23,9 +23,9 @@ from typing import Any, TypeAlias
 from .targets import CORPUS, PACKAGES, TARGETS, seeds
 
 BUILD = Path("build/fuzz")
-MAX_INPUT = 4096
-# Python reads each byte three times over, under instrumentation: this is far off all the same.
-SLOW_INPUT = 10  # seconds
+MAX_INPUT = 5000  # tcp_table's limit is 4096
+# For what never ends. (What takes too long for its bytes, `growth` finds, on a busy machine, too.)
+SLOW_INPUT = 30  # seconds
 MEMORY = 1024  # MiB
 
 Step: TypeAlias = tuple[str, int, int]
@@ -129,7 +129,7 @@ def main() -> int:
     names = options.targets or list(TARGETS)
     if options.input is not None:
         for name in names:
-            TARGETS[name].run(options.input.read_bytes())
+            TARGETS[name].check(options.input.read_bytes())
         return 0
     one = functools.partial(fuzz, seconds=options.seconds, keep=options.keep)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
