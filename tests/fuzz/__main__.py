@@ -23,9 +23,9 @@ from typing import Any, TypeAlias
 from .targets import CORPUS, PACKAGES, TARGETS, seeds
 
 BUILD = Path("build/fuzz")
-MAX_INPUT = 4096
-# Python reads each byte three times over, under instrumentation: this is far off all the same.
-SLOW_INPUT = 10  # seconds
+MAX_INPUT = 5000  # tcp_table's limit is 4096
+# For what never ends. (What takes too long for its bytes, `growth` finds, on a busy machine, too.)
+SLOW_INPUT = 30  # seconds
 MEMORY = 1024  # MiB
 
 Step: TypeAlias = tuple[str, int, int]
@@ -38,7 +38,7 @@ def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
         _write(corpus, seeds(name))
         artifacts = BUILD / name
         artifacts.mkdir(parents=True, exist_ok=True)
-        output = _run(
+        status, output = _run(
             name,
             f"-max_total_time={seconds}",
             f"-max_len={MAX_INPUT}",
@@ -50,7 +50,8 @@ def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
         )
         runs = re.search(r"stat::number_of_executed_units: *(\d+)", output)
         seen = re.findall(r" cov: (\d+) ft: (\d+) corp: (\d+)", output)
-        good = "DONE" in output or "Done " in output
+        # Not by its last words: an assertion that shows Dovecot's greeting has DONE in it, too.
+        good = status == 0 and runs is not None
         count = runs[1] if runs else "?"
         cov, features, kept = seen[-1] if seen else ("?", "?", "?")
         line = f"{name:18} {count:>9} runs, coverage {cov}, features {features}, corpus {kept}"
@@ -60,14 +61,14 @@ def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
         return good
 
 
-def _run(name: str, *options: str) -> str:
+def _run(name: str, *options: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz._one", name, *options],
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    return done.stdout.decode(errors="replace")
+    return done.returncode, done.stdout.decode(errors="replace")
 
 
 def _write(directory: Path, inputs: list[bytes]) -> None:
@@ -128,7 +129,7 @@ def main() -> int:
     names = options.targets or list(TARGETS)
     if options.input is not None:
         for name in names:
-            TARGETS[name].run(options.input.read_bytes())
+            TARGETS[name].check(options.input.read_bytes())
         return 0
     one = functools.partial(fuzz, seconds=options.seconds, keep=options.keep)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -30,7 +30,7 @@ def main(name: str, *options: str) -> None:
             return bytewise(data)[:max_size]
         return mutated(format_, data, bytewise, random.Random(seed))[:max_size]
 
-    atheris.Setup([sys.argv[0], *options], target.run, custom_mutator=mutator)
+    atheris.Setup([sys.argv[0], *options], target.check, custom_mutator=mutator)
     atheris.Fuzz()
 
 

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
+
 import dovecotauth as da
-from dovecotauth import _master_wire, _wire, master
+from dovecotauth import _handshake, _master_wire, _wire, master
 
 from .source import Source, taken_apart
 from .stream import buffered, check, many, refused
@@ -113,8 +115,40 @@ def stable(event: Any, encode: Callable[[Any], bytes], decode: Callable[[bytes],
     assert encode(again) == data
 
 
+def decode_hello(lines: bytes) -> Any:
+    """A server's whole greeting, but for its VERSION."""
+    reader = _handshake.HelloReader()
+    *others, last = lines.split(b"\n")
+    assert [reader.read(line.split(b"\t")) for line in others] == [None] * len(others)
+    return reader.read(last.split(b"\t"))
+
+
+# What is the same in each version, by either side.
+GREETINGS: Final[dict[type, Any]] = {
+    da.Version: (_handshake.encode_version, _handshake.decode_version),
+    da.ClientHello: (_handshake.encode_client_hello, _handshake.decode_client_hello),
+    da.Cancel: (_wire.encode_cancel, _wire.decode_cancel),
+    master.MasterHello: (_master_wire.encode_hello, _master_wire.decode_hello),
+}
+
+
+def stable_greeting(event: Any) -> None:
+    """Of what is said at the beginning."""
+    if type(event) in GREETINGS:
+        encode, decode = GREETINGS[type(event)]
+        stable(event, encode, lambda line: decode(line.split(b"\t")))
+    if type(event) is da.ServerHello:
+        minor = _handshake.NEWEST.minor if event.cookie else 0
+        stable(
+            event,
+            lambda event: _handshake.encode_server_hello(event, minor, event.mechanisms),
+            decode_hello,
+        )
+
+
 def stable_request(event: Any, minor: int) -> None:
     """Of what a client sends."""
+    stable_greeting(event)
     if type(event) is da.Auth:
         stable(
             event,
@@ -139,6 +173,7 @@ REPLIES: Final[dict[type, Any]] = {
 
 def stable_reply(event: Any, minor: int) -> None:
     """Of what a server sends."""
+    stable_greeting(event)
     if type(event) in REPLIES:
         encode, decode = REPLIES[type(event)]
         stable(
@@ -150,6 +185,7 @@ def stable_reply(event: Any, minor: int) -> None:
 
 def stable_master(event: Any, encoders: Any, decoders: Any) -> None:
     """Of what is said on a master socket."""
+    stable_greeting(event)
     if type(event) in encoders:
         stable(
             event,
@@ -169,7 +205,11 @@ class Base:
     most = 10**6
 
     def held(self) -> int:
-        assert len(self.conn.outstanding) <= self.most
+        phases = list(self.conn.outstanding.values())
+        assert len(phases) <= 2 * self.most
+        # The others are over, and only a reply is owed.
+        owed = (da.Phase.REFUSED, da.Phase.CANCELLED)
+        assert sum(phase not in owed for phase in phases) <= self.most
         return buffered(self.conn._buffer)
 
     def try_(self, event: Any) -> Any:
@@ -183,10 +223,9 @@ class Server(Base):
         self.source = source
         options = source.byte()
         self.limit = SMALL if options & 1 else da.MAX_LINE
-        outstanding = FEW if options & 2 else da.DEFAULT_MAX_OUTSTANDING
-        self.most = 2 * outstanding
+        self.most = FEW if options & 2 else da.DEFAULT_MAX_OUTSTANDING
         self.waits = bool(options & 4)
-        self.conn = da.ServerConnection(max_line=self.limit, max_outstanding=outstanding)
+        self.conn = da.ServerConnection(max_line=self.limit, max_outstanding=self.most)
 
     def ask(self) -> Any:
         return None
@@ -321,12 +360,15 @@ class Link:
         self.server, self.client = server, client
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()
+        # What was said to each side and has not been heard, in order.
+        self.said: dict[Any, list[Any]] = {server: [], client: []}
 
     def say(self, way: deque[bytes], conn: Any, event: Any) -> None:
         """Put it on its way, if it may be said."""
         data = refused(conn, da.LocalProtocolError, event)
         if data:
             way.append(data)
+            self.said[self.client if conn is self.server else self.server].append(event)
 
     def hear(self, way: deque[bytes], conn: Any) -> list[Any]:
         """Let the next thing that was said arrive."""
@@ -334,8 +376,23 @@ class Link:
             conn.receive_data(way.popleft())
         events = []
         while not getattr(conn, "our_turn", False) and (event := conn.next_event()) is not None:
+            self._was_said(event, self.said[conn])
             events.append(event)
         return events
+
+    def _was_said(self, event: Any, said: list[Any]) -> None:
+        """As it was heard; something before it may have come too late, and was not handed out."""
+        if type(event) is da.Malformed:
+            return  # by one who could not know better: it is to a request that is over
+        if type(event) is da.Version and (not said or type(said[0]) is not da.Version):
+            return  # it came with the greeting behind it
+        for at, one in enumerate(said):
+            greets = type(one) is da.ServerHello is type(event)
+            # Some mechanisms are for newer clients only.
+            if event == (attrs.evolve(one, mechanisms=event.mechanisms) if greets else one):
+                del said[: at + 1]
+                return
+        raise AssertionError(f"{event!r} was heard, and said was {said!r}")
 
     def settle(self) -> None:
         """Everything arrives; then both know the same of every request."""

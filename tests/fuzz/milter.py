@@ -46,6 +46,8 @@ COMMANDS: Final[Sequence[mp.Command]] = (
     mp.EndOfMessage(b"x"),
     mp.Quit(),
 )
+# A session as it should be; no macros, for they are wanted at all times.
+ONWARD: Final = COMMANDS[:9]
 RESPONSES: Final[Sequence[mp.Response]] = (
     mp.Continue(),
     mp.Accept(),
@@ -72,6 +74,7 @@ RESPONSES: Final[Sequence[mp.Response]] = (
     mp.AddHeader(b"X", b"a\nb"),
     mp.ConnectionFailure(),
 )
+EDITS: Final = tuple(one for one in RESPONSES if type(one) not in SENDABLE[mp.Header])
 OPTIONAL: Final = sorted(mp.ALL_EVENTS, key=lambda kind: kind.__name__)
 
 
@@ -143,6 +146,9 @@ class Filter:
         if type(event) is mp.Negotiate:
             seen.append(conn.send(mp.negotiate(event, wants(self.source))))
         kind = type(event)
+        if kind is mp.EndOfMessage and conn.our_turn and self.source.over:
+            # No script is long enough to get here.
+            seen += [refused(conn, mp.LocalProtocolError, edit) for edit in EDITS]
         for _ in range(4):
             if not conn.our_turn:
                 break
@@ -165,6 +171,7 @@ class Asker:
         size = SMALL if source.byte() & 1 else mp.DEFAULT_MAX_PAYLOAD
         self.conn = mp.MTAConnection(max_payload=size)
         self.limit = size + 5
+        self.last: type[mp.Command] = mp.Negotiate
 
     def held(self) -> int:
         return buffered(self.conn._buffer)
@@ -185,31 +192,40 @@ class Asker:
                 command = self.source.choice(COMMANDS)
                 if self.source.over:
                     # Go on where a script would have had to be long.
-                    command = next(one for one in (*LIKELY, *COMMANDS) if conn.wants(type(one)))
+                    command = onward(conn, self.last)
             data = refused(conn, mp.LocalProtocolError, command)
+            self.last = self.last if data is None else type(command)
             assert data is None or conn.negotiated is None or type(command) is not mp.Negotiate
             seen.append(data)
         return seen
 
 
-LIKELY: Final = tuple(
-    one for one in COMMANDS[:9] if type(one) not in (mp.Helo, mp.MailFrom, mp.RcptTo)
-)
+def onward(conn: mp.MTAConnection, last: type[mp.Command]) -> mp.Command:
+    """What brings a session, and a message, to its end: what comes next after the last command."""
+    kinds = [type(one) for one in ONWARD]
+    at = kinds.index(last) + 1 if last in kinds else 0
+    # After the end of a message another one, and not another client.
+    order = (*ONWARD[at:], *ONWARD[kinds.index(mp.MailFrom) :], *ONWARD, *COMMANDS)
+    return next(one for one in order if conn.wants(type(one)))
 
 
 def pair(data: bytes) -> None:
     """Two linked connections never disagree about the turn, nor about the state."""
     script, stream = taken_apart(data)
     source = Source(script + stream)
+    last: type[mp.Command] = mp.Negotiate
     mta, filter_ = mp.MTAConnection(), mp.FilterConnection(allow_shutdown=bool(source.byte() & 1))
     for _ in range(60):
         if mta.state is mp.State.CLOSED:
             break
         if mta.our_turn:
-            command: mp.Command = an_offer(source) if mta.negotiated is None else pick(source, mta)
+            command: mp.Command = (
+                an_offer(source) if mta.negotiated is None else pick(source, mta, last)
+            )
             sent = refused(mta, mp.LocalProtocolError, command)
             if sent is None:
                 continue
+            last = type(command)
             filter_.receive_data(sent)
             event = filter_.next_event()
             assert event == command, f"{command!r} arrived as {event!r}"
@@ -221,8 +237,10 @@ def pair(data: bytes) -> None:
         agree(mta, filter_)
 
 
-def pick(source: Source, mta: mp.MTAConnection) -> mp.Command:
-    """Something that is wanted; Quit last of all."""
+def pick(source: Source, mta: mp.MTAConnection, last: type[mp.Command]) -> mp.Command:
+    """Something that is wanted, mostly what comes next; Quit last of all."""
+    if source.over or source.byte() % 4:
+        return onward(mta, last)
     many = [one for one in COMMANDS if mta.wants(type(one))]
     return source.choice(many) if many else mp.Quit()
 
@@ -233,10 +251,13 @@ def respond(source: Source, mta: mp.MTAConnection, filter_: mp.FilterConnection)
     assert due is not None
     if due is mp.Negotiate:
         assert filter_._offer is not None
-        response: mp.Response = mp.negotiate(filter_._offer, wants(source))
+        wanted = wants(source) if source.byte() % 2 else mp.Wants()
+        response: mp.Response = mp.negotiate(filter_._offer, wanted)
     else:
         kinds = [one for one in RESPONSES if type(one) in SENDABLE[due]]
-        response = source.choice(kinds)
+        # Mostly so that it goes on, or no message would come to its end.
+        goes_on = due is not mp.EndOfMessage and source.byte() % 4
+        response = mp.Continue() if goes_on else source.choice(kinds)
     sent = refused(filter_, mp.LocalProtocolError, response)
     if sent is None:
         response = mp.Continue()

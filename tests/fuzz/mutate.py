@@ -27,7 +27,7 @@ def mutated(format_: Format, data: bytes, mutate: Mutate, rng: random.Random) ->
     script, stream = taken_apart(data)
     if rng.random() < 0.2:
         return put_together(mutate(script or b"\0")[:MAX_SCRIPT], stream)
-    units = _units(format_, stream)
+    units = units_of(format_, stream)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         at = rng.randrange(len(units)) if units else 0
         match rng.randrange(8):
@@ -50,13 +50,14 @@ def mutated(format_: Format, data: bytes, mutate: Mutate, rng: random.Random) ->
     return put_together(script, b"".join(units))
 
 
-def _units(format_: Format, stream: bytes) -> list[bytes]:
-    units: list[bytes] = []
+def units_of(format_: Format, stream: bytes) -> list[bytes]:
+    """What a stream is made of; a SEGMENT is one, too."""
+    found: list[bytes] = []
     for number, segment in enumerate(stream.split(SEGMENT)):
         if number:
-            units.append(SEGMENT)
-        units += format_.split(segment)
-    return units
+            found.append(SEGMENT)
+        found += format_.split(segment)
+    return found
 
 
 # --- frames --------------------------------------------------------------------------------
@@ -77,11 +78,13 @@ def in_frame(unit: bytes, mutate: Mutate, rng: random.Random) -> bytes:
     """Another payload; the length word follows it, nearly always."""
     strings = unit[5:].split(b"\0")
     at = rng.randrange(len(strings))
-    match rng.randrange(4):
+    match rng.randrange(5):
         case 0:
             strings.insert(at, mutate(strings[at] or b"x"))
         case 1:
             del strings[at]
+        case 2:
+            strings = [mutate(unit[5:] or b"x")]
         case _:
             strings[at] = mutate(strings[at] or b"x")
     rest = unit[4:5] + b"\0".join(strings)
@@ -98,10 +101,10 @@ def split_lines(data: bytes) -> list[bytes]:
 
 
 def in_line(unit: bytes, mutate: Mutate, rng: random.Random) -> bytes:
-    """One of a line's words is changed, repeated, left out, or swapped."""
+    """One of a line's words is changed, repeated, left out, or swapped; or all are changed."""
     words = re.split(rb"([\t =:,]|\r?\n)", unit)
     at = rng.randrange(len(words))
-    match rng.randrange(5):
+    match rng.randrange(6):
         case 0:
             words.insert(at, words[at])
         case 1:
@@ -109,6 +112,8 @@ def in_line(unit: bytes, mutate: Mutate, rng: random.Random) -> bytes:
         case 2:
             other = rng.randrange(len(words))
             words[at], words[other] = words[other], words[at]
+        case 3:
+            words = [mutate(unit or b"x")]
         case _:
             words[at] = mutate(words[at] or b"x")
     return b"".join(words)

@@ -8,10 +8,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, Protocol
 
 import pytest
@@ -49,7 +50,8 @@ def check(make: Callable[[Source], Peer], data: bytes) -> None:
     by_byte = play(make(Source(script)), [bytes_of(segment) for segment in segments])
     assert by_byte == whole, f"byte by byte:\n{by_byte}\nat once:\n{whole}"
     rng = random.Random(zlib.crc32(data))
-    cut = play(make(Source(script)), [cut_up(segment, rng) for segment in segments])
+    pieces = [cut_up(segment, rng) for segment in segments]
+    cut = play(make(Source(script)), pieces, rng)
     assert cut == whole, f"in pieces:\n{cut}\nat once:\n{whole}"
 
 
@@ -68,17 +70,23 @@ def cut_up(data: bytes, rng: random.Random) -> list[bytes]:
     return pieces
 
 
-def play(peer: Peer, segments: Sequence[Sequence[bytes]]) -> Trace:
-    """All that happens."""
+def play(
+    peer: Peer, segments: Sequence[Sequence[bytes]], late: random.Random | None = None
+) -> Trace:
+    """All that happens. With `late`, more may come before the events are taken."""
     trace: Trace = []
     alive = _go(peer, trace, peer.ask)
-    for chunks in segments:
-        for chunk in filter(None, chunks):
+    for segment in segments:
+        chunks = list(filter(None, segment))
+        for number, chunk in enumerate(chunks, 1):
             peer.conn.receive_data(chunk)
+            if late is not None and number < len(chunks) and late.random() < 0.3:
+                continue
             alive = alive and drain(peer, trace)
             held = peer.held()
             assert held <= (peer.limit if alive else 0), f"{held} bytes are held back"
         alive = alive and _go(peer, trace, peer.ask)
+        keeps_little(peer)
     peer.conn.receive_data(b"")
     if alive and drain(peer, trace):
         trace.append(("end", peer.conn.state.name))
@@ -135,10 +143,20 @@ def refused(conn: Any, local_error: type[Exception], event: Any) -> bytes | None
     return data
 
 
-def look(conn: Any) -> Any:
-    """What can be seen of a connection's state."""
-    names = ("state", "our_turn", "idle", "outstanding", "transaction", "mechanisms", "minor")
-    return [repr(getattr(conn, name, None)) for name in names]
+def keeps_little(peer: Peer) -> None:
+    """Nothing that a connection has grows with each message."""
+    most = max(peer.limit, 2 * getattr(peer, "most", 0), 100)
+    for name, value in vars(peer.conn).items():
+        if isinstance(value, Sized):
+            assert len(value) <= most, f"{name} has {len(value)} items"
+
+
+def look(conn: Any) -> dict[str, Any]:
+    """A connection's state, and what can't be seen of it, too; its containers as they are now."""
+    return {
+        name: copy.copy(value) if isinstance(value, dict | list | set) else value
+        for name, value in vars(conn).items()
+    }
 
 
 def buffered(buffer: Any) -> int:

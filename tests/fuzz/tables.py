@@ -1,4 +1,4 @@
-"""Targets: both roles of tcp_table and of socketmap."""
+"""Targets: both roles of tcp_table and of socketmap, alone and linked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tcptable import socketmap
 from tcptable._netstring import NetstringBuffer
 from tcptable._wire import decode_reply, decode_request, encode_reply, encode_request
 
-from .source import Source
+from .source import Source, taken_apart
 from .stream import buffered, check, refused
 
 SMALL: Final = 40
@@ -165,3 +165,47 @@ def socketmap_server(data: bytes) -> None:
 
 def socketmap_client(data: bytes) -> None:
     check(lambda source: Asker(source, netstrings=True), data)
+
+
+# --- linked --------------------------------------------------------------------------------
+
+
+def linked(server: Any, client: Any, data: bytes) -> None:
+    """What one may send the other takes for the same, and both know whose turn it is."""
+    script, stream = taken_apart(data)
+    source = Source(script + stream)
+    for _ in range(60):
+        if source.over or client.state is not tt.State.IDLE:
+            break
+        request = source.choice(REQUESTS)
+        assert client.our_turn
+        assert not server.our_turn
+        assert server.next_event() is None
+        asked = refused(client, tt.LocalProtocolError, request)
+        if asked is None:
+            continue
+        server.receive_data(asked)
+        event = server.next_event()
+        assert event == request, f"{request!r} arrived as {event!r}"
+        assert server.our_turn
+        assert not client.our_turn
+        assert client.next_event() is None
+        reply = source.choice(REPLIES)
+        said = refused(server, tt.LocalProtocolError, reply)
+        if said is None:
+            reply = tt.NotFound()
+            said = server.send(reply)
+        client.receive_data(said)
+        answer = client.next_event()
+        assert answer == reply, f"{reply!r} arrived as {answer!r}"
+        # tcp_table's client closes after a TempError, as Postfix does.
+        assert client.our_turn or type(answer) is tt.TempError
+    assert not server.our_turn
+
+
+def pair(data: bytes) -> None:
+    linked(tt.ServerConnection(), tt.ClientConnection(), data)
+
+
+def socketmap_pair(data: bytes) -> None:
+    linked(socketmap.ServerConnection(), socketmap.ClientConnection(), data)
