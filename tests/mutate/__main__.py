@@ -54,6 +54,7 @@ def survivors(module: str) -> tuple[int, list[tuple[str, str]]]:
         shutil.copytree(ROOT / name, place / name)
     (place / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "__init__.py", place / "tests")
+    shutil.copy(Path(__file__).parent / "anew.py", place / "tests" / "conftest.py")
     for name in (package, "vectors"):
         shutil.copytree(ROOT / "tests" / name, place / "tests" / name)
     tests = f"tests/{package}/test_{file.lstrip('_')}"
