@@ -405,6 +405,7 @@ def test_bytearray_and_memoryview_are_taken() -> None:
         (frame(b"R", b"<a>\0"), "RcptTo can't follow in state CONNECTED", mp.TempFail()),
         (frame(b"C", b"h\0U"), "Connect can't follow in state CONNECTED", mp.TempFail()),
         (frame(b"O", bytes(12)), "Negotiate can't follow in state CONNECTED", mp.TempFail()),
+        (frame(b"O", bytes(11)), "fewer than 12", mp.TempFail()),
         (frame(b"L", b"name\0"), "not exactly two", mp.TempFail()),
         (frame(b"H", b"x"), "not exactly one", mp.TempFail()),
         (frame(b"A", b"x"), "ABORT with a payload", None),
@@ -739,14 +740,16 @@ def test_the_tail_in_end_of_message_gets_one_verdict() -> None:
     assert conn.next_event() is None
 
 
-def test_refused_data_may_be_tried_again() -> None:
+@pytest.mark.parametrize("verdict", [mp.TempFail(), mp.ReplyCode.text(450, None, "later")])
+def test_refused_data_may_be_tried_again(verdict: mp.Verdict) -> None:
     """Both MTAs leave the transaction open, and libmilter answers nothing."""
-    conn = filter_after(CONNECT, frame(b"M", b"<>\0"), frame(b"R", b"<b>\0"))
+    conn = filter_after(CONNECT, macros(b"M", i="Q1"), frame(b"M", b"<>\0"), frame(b"R", b"<b>\0"))
     conn.receive_data(frame(b"T"))
     conn.next_event()
-    conn.send(mp.TempFail())
+    conn.send(verdict)
     conn.receive_data(frame(b"R", b"<c>\0"))
     assert conn.next_event() == mp.RcptTo(b"<c>")
+    assert dict(conn.macros) == {b"i": b"Q1"}
     assert conn.send(mp.Continue()) == frame(b"c")
     conn.receive_data(frame(b"T"))
     assert conn.next_event() == mp.Data()
@@ -1274,6 +1277,14 @@ def test_before_the_client_only_the_client_may_come() -> None:
     assert "nothing to abort" in refusal(pair, mp.Abort())
     no_client = opened(mp.Wants(events=mp.ALL_EVENTS - {mp.Connect}))
     no_client.run(mp.Unknown(b"FOO"), mp.Abort(), *CLIENT[1:])
+
+
+def test_refusing_an_unknown_command_refuses_nothing_else() -> None:
+    """It fails in any case, and the message goes on."""
+    pair = opened()
+    pair.run(*CLIENT, ENVELOPE[0])
+    pair.say(mp.Unknown(b"FOO"), mp.Reject())
+    pair.run(ENVELOPE[1], *CONTENT, mp.EndOfMessage())
 
 
 def test_accepting_an_unknown_command_ends_the_message() -> None:
