@@ -61,7 +61,6 @@ class FrameBuffer:
     def clear(self) -> None:
         """Forget everything."""
         self._chunk = b""
-        self._offset = 0
         self._later.clear()
         self._partial.clear()
         self.empty = True
@@ -153,13 +152,13 @@ class FrameBuffer:
         if length > self._max_length:
             raise RemoteProtocolError(
                 f"frame of {length} bytes, more than the {self._max_length} allowed"
-                + _looks_like(bytes(head[:4]))
+                + _looks_like(head)
             )
         if len(head) >= _HEADER and head[4] not in self._codes:
             raise RemoteProtocolError(f"unknown code byte 0x{head[4]:02x}")
 
 
-def _looks_like(start: bytes) -> str:
+def _looks_like(start: bytes | bytearray) -> str:
     for prefixes, what in _STRANGERS:
         if start.startswith(prefixes):
             return f"; it looks like {what}"

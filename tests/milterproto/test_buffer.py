@@ -50,6 +50,16 @@ def test_any_pieces_give_the_same_frames(
     assert read([bytes([byte]) for byte in stream], limit, eager=eager) == whole
 
 
+def test_a_new_buffer_is_empty() -> None:
+    """And may be asked before anything has come."""
+    buffer = FrameBuffer(CODES, 100)
+    assert buffer.empty
+    assert buffer.next_frame() is None
+    assert buffer.empty
+    buffer.feed(b"\0")
+    assert buffer.empty is False
+
+
 def test_two_frames_in_one_read_and_one_frame_in_two() -> None:
     """The two surprises that break hand-written filters."""
     buffer = FrameBuffer(CODES, 100)

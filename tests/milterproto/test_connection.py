@@ -405,6 +405,7 @@ def test_bytearray_and_memoryview_are_taken() -> None:
         (frame(b"R", b"<a>\0"), "RcptTo can't follow in state CONNECTED", mp.TempFail()),
         (frame(b"C", b"h\0U"), "Connect can't follow in state CONNECTED", mp.TempFail()),
         (frame(b"O", bytes(12)), "Negotiate can't follow in state CONNECTED", mp.TempFail()),
+        (frame(b"O", bytes(11)), "fewer than 12", mp.TempFail()),
         (frame(b"L", b"name\0"), "not exactly two", mp.TempFail()),
         (frame(b"H", b"x"), "not exactly one", mp.TempFail()),
         (frame(b"A", b"x"), "ABORT with a payload", None),
@@ -434,6 +435,9 @@ def test_a_broken_protocol(data: bytes, reason: str, hint: mp.TempFail | None) -
         assert conn.send(hint) == frame(b"t")
     with pytest.raises(mp.LocalProtocolError, match="no reply is due"):
         conn.send(mp.TempFail())
+    with pytest.raises(mp.RemoteProtocolError, match=reason) as error:
+        conn.next_event()
+    assert error.value.hint is None
 
 
 def test_no_hint_where_nobody_waits_for_a_reply() -> None:
@@ -651,10 +655,11 @@ def test_negotiations_of_wrong_types_are_told_clearly() -> None:
 
 
 def test_large_packets_where_agreed() -> None:
-    """A header over 64 KiB passes between two that speak of it."""
+    """A header over 64 KiB passes between two that speak of it, and so does a command."""
     large = mp.Negotiate(6, mp.ALL_ACTIONS, mp.ALL_STEPS | mp.Steps.MDS_256K)
     pair = opened(mp.Wants(actions=mp.ALL_ACTIONS, large_packets=True), large)
-    pair.run(*CLIENT, *ENVELOPE, CONTENT[0], mp.Header(b"Long", b"x" * 200000))
+    pair.run(*CLIENT, mp.Unknown(b"x" * 200000))
+    pair.run(*ENVELOPE, CONTENT[0], mp.Header(b"Long", b"x" * 200000))
     pair.run(mp.EndOfHeaders())
     edit = mp.AddHeader(b"Long", b"y" * 200000)
     assert pair.say(mp.EndOfMessage(), edit, mp.Accept()) == [edit, mp.Accept()]
@@ -739,14 +744,16 @@ def test_the_tail_in_end_of_message_gets_one_verdict() -> None:
     assert conn.next_event() is None
 
 
-def test_refused_data_may_be_tried_again() -> None:
+@pytest.mark.parametrize("verdict", [mp.TempFail(), mp.ReplyCode.text(450, None, "later")])
+def test_refused_data_may_be_tried_again(verdict: mp.Verdict) -> None:
     """Both MTAs leave the transaction open, and libmilter answers nothing."""
-    conn = filter_after(CONNECT, frame(b"M", b"<>\0"), frame(b"R", b"<b>\0"))
+    conn = filter_after(CONNECT, macros(b"M", i="Q1"), frame(b"M", b"<>\0"), frame(b"R", b"<b>\0"))
     conn.receive_data(frame(b"T"))
     conn.next_event()
-    conn.send(mp.TempFail())
+    conn.send(verdict)
     conn.receive_data(frame(b"R", b"<c>\0"))
     assert conn.next_event() == mp.RcptTo(b"<c>")
+    assert dict(conn.macros) == {b"i": b"Q1"}
     assert conn.send(mp.Continue()) == frame(b"c")
     conn.receive_data(frame(b"T"))
     assert conn.next_event() == mp.Data()
@@ -822,6 +829,23 @@ def test_nothing_of_one_message_shows_in_the_next(end: str) -> None:
     assert conn.next_event() == mp.MailFrom(b"<>")
     assert dict(conn.macros) == {b"j": b"mta"}
     assert conn.transaction == 2
+
+
+@pytest.mark.parametrize("verdict", [mp.Accept(), mp.ReplyCode.text(550, None, "no")])
+def test_an_unknown_command_between_messages_has_the_macros_of_neither(
+    verdict: mp.Verdict,
+) -> None:
+    """It begins nothing, so it can't be what ends them."""
+    conn = filter_after(macros(b"C", j="mta"), CONNECT, macros(b"M", i="Q1"), frame(b"M", b"<>\0"))
+    conn.receive_data(frame(b"R", b"<b>\0"))
+    assert conn.next_event() == mp.RcptTo(b"<b>")
+    conn.send(mp.Continue())
+    conn.receive_data(frame(b"E"))
+    assert conn.next_event() == mp.EndOfMessage()
+    conn.send(verdict)
+    conn.receive_data(frame(b"U", b"FOO\0"))
+    assert conn.next_event() == mp.Unknown(b"FOO")
+    assert dict(conn.macros) == {b"j": b"mta"}
 
 
 def tagged(number: int, command: mp.Command) -> bytes:
@@ -1225,6 +1249,18 @@ def test_macros_for_an_unwanted_sender_need_an_abort_before() -> None:
     assert pair.mta.state is pair.filter.state is mp.State.RCPT
 
 
+def test_macros_for_the_next_sender_end_no_message_that_was_seen() -> None:
+    """Nor where there is none; a Skip or an unknown command before them changes nothing."""
+    macros = mp.Macros.of(mp.MailFrom, {b"i": b"2"})
+    pair = at(mp.Body)
+    pair.reply(mp.Skip())
+    pair.run(macros, ENVELOPE[0])
+    assert pair.filter.macros == {b"i": b"2"}
+    pair = opened(mp.Wants(events=mp.ALL_EVENTS - {mp.MailFrom}))
+    pair.run(*CLIENT, mp.Unknown(b"FOO"), macros, ENVELOPE[1])
+    assert pair.filter.macros == {b"i": b"2"}
+
+
 @pytest.mark.parametrize("last", [mp.RcptTo, mp.Data, mp.Header])
 def test_content_needs_the_end_of_headers_first(last: type[mp.Command]) -> None:
     """libmilter ignores a body or an end of message without it."""
@@ -1241,10 +1277,11 @@ def test_without_the_end_of_headers_where_it_is_not_wanted() -> None:
     pair.run(mp.Body(b"x"), mp.EndOfMessage())
 
 
-def test_an_unknown_command_where_libmilter_would_lose_the_message() -> None:
+@pytest.mark.parametrize("silent", [set(), {mp.Unknown}], ids=["answered", "not answered"])
+def test_an_unknown_command_where_libmilter_would_lose_the_message(silent: set[Any]) -> None:
     """After it, libmilter answers MAIL, RCPT and DATA, but neither CONNECT nor content."""
     foo = mp.Unknown(b"FOO")
-    pair = opened()
+    pair = opened(mp.Wants(replies=mp.ALL_EVENTS - silent))
     assert "would not answer what follows" in refusal(pair, foo)
     pair.run(*CLIENT, foo, ENVELOPE[0], foo, ENVELOPE[1], foo)
     for command in (CONTENT[1], mp.EndOfHeaders()):
@@ -1274,6 +1311,14 @@ def test_before_the_client_only_the_client_may_come() -> None:
     assert "nothing to abort" in refusal(pair, mp.Abort())
     no_client = opened(mp.Wants(events=mp.ALL_EVENTS - {mp.Connect}))
     no_client.run(mp.Unknown(b"FOO"), mp.Abort(), *CLIENT[1:])
+
+
+def test_refusing_an_unknown_command_refuses_nothing_else() -> None:
+    """It fails in any case, and the message goes on."""
+    pair = opened()
+    pair.run(*CLIENT, ENVELOPE[0])
+    pair.say(mp.Unknown(b"FOO"), mp.Reject())
+    pair.run(ENVELOPE[1], *CONTENT, mp.EndOfMessage())
 
 
 def test_accepting_an_unknown_command_ends_the_message() -> None:

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 import milterproto as mp
@@ -19,9 +21,10 @@ def test_a_name_is_found_with_or_without_braces() -> None:
     table.enter(C)
     assert table[b"j"] == table[b"{j}"] == b"mta"
     assert table[b"daemon_name"] == table[b"{daemon_name}"] == b"d"
-    assert table.get(b"i") is None
-    with pytest.raises(KeyError):
-        table[b"{}"]
+    for name in (b"i", b"{}", b"{ji", b"ij}"):
+        assert table.get(name) is None
+        with pytest.raises(KeyError, match=re.escape(repr(name))):
+            table[name]
 
 
 def test_it_is_a_mapping() -> None:
@@ -96,6 +99,7 @@ def test_macros_of_commands_that_were_not_wanted_are_there_all_the_same() -> Non
     """Both MTAs announce MAIL and RCPT to a filter that negotiated NOMAIL and NORCPT."""
     table = MacroTable()
     announce(table, mp.Connect, j="mta")
+    table.enter(C)
     announce(table, mp.MailFrom, mail_addr="a@x")
     announce(table, mp.RcptTo, rcpt_addr="b@x")
     announce(table, mp.EndOfHeaders, early="too")
@@ -135,10 +139,14 @@ def test_forgetting_a_message_keeps_client_and_helo() -> None:
     table.enter(H)
     announce(table, mp.MailFrom, i="Q1")
     table.enter(M)
+    announce(table, mp.Header, x="1")
+    table.enter(L)
+    announce(table, mp.MailFrom, i="Q2")
     announce(table, mp.RcptTo, rcpt_addr="b@x")
     table.forget_message()
-    assert set(table) == {b"j", b"tls_version"}
-    table.enter(E)
+    for code in (U, M, R, E):
+        assert set(table) == {b"j", b"tls_version"}
+        table.enter(code)
     assert set(table) == {b"j", b"tls_version"}
 
 
@@ -147,8 +155,11 @@ def test_forgetting_all() -> None:
     table = MacroTable()
     announce(table, mp.Connect, j="mta")
     table.enter(C)
+    announce(table, mp.Unknown, x="1")
+    table.enter(U)
     announce(table, mp.Helo, tls_version="x")
     table.forget_all()
+    assert not table
     table.enter(H)
     assert not table
 
@@ -180,9 +191,11 @@ def test_a_copy_stays_as_it_is() -> None:
     table = MacroTable()
     announce(table, mp.MailFrom, i="1")
     table.enter(M)
+    announce(table, mp.Header, x="2")
+    table.enter(L)
     announce(table, mp.RcptTo, rcpt_addr="b")
     copy = table.copy()
     table.forget_message()
     assert dict(table) == {}
-    assert dict(copy) == {b"i": b"1"}
+    assert dict(copy) == {b"x": b"2", b"i": b"1"}
     assert copy[b"{i}"] == b"1"

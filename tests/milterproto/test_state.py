@@ -22,6 +22,7 @@ from .strategies import named
 S = mp.State
 NONE = mp.Steps(0)
 COMMAND_KINDS = set(get_args(mp.Command))
+IN_MESSAGE = {mp.MailFrom, mp.RcptTo, mp.Data, mp.Header, mp.EndOfHeaders, mp.Body}
 WAITING = {S.NEGOTIATED, S.CONNECTED, S.DONE, S.RELEASED}
 
 
@@ -201,6 +202,22 @@ def test_a_refusal_ends_what_it_is_about(verdict: type[mp.Verdict]) -> None:
     assert VERDICTS[mp.Body][verdict] is S.DONE
     assert VERDICTS[mp.EndOfMessage][verdict] is S.CONNECTED
     assert VERDICTS[mp.Unknown][verdict] is None
+
+
+def test_a_discard_is_about_a_message() -> None:
+    """Where there is none, Postfix ignores it; and an unknown command belongs to none."""
+    assert {kind: row[mp.Discard] for kind, row in VERDICTS.items()} == {
+        mp.Connect: None,
+        mp.Helo: None,
+        mp.Unknown: None,
+        mp.EndOfMessage: S.CONNECTED,
+    } | dict.fromkeys(IN_MESSAGE, S.DONE)
+
+
+def test_skip_is_an_answer_to_what_comes_in_numbers() -> None:
+    """So Postfix sees it; it changes nothing, but that no more of them come."""
+    skips = {kind: row[mp.Skip] for kind, row in VERDICTS.items() if mp.Skip in row}
+    assert skips == dict.fromkeys([mp.RcptTo, mp.Header, mp.Body])
 
 
 @pytest.mark.parametrize("other", [mp.AddHeader, mp.Quarantine, mp.Progress])

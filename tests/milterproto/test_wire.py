@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -113,6 +114,7 @@ def test_odd_but_legal_commands(code: bytes, payload: bytes, event: mp.Command) 
         (b"C", b"h\x004\0\0a", "not a port"),
         (b"C", b"h\x004\0\0a\0b", "not a port"),
         (b"C", b"h\x004\0\0a\0\0", "not a port"),
+        (b"C", b"h\x004\0\0\0\0", "not a port"),
         (b"H", b"", "HELO: not exactly one"),
         (b"H", b"a", "HELO: not exactly one"),
         (b"H", b"a\0b\0", "HELO: not exactly one"),
@@ -146,6 +148,7 @@ def test_broken_commands(code: bytes, payload: bytes, reason: str) -> None:
         (b"2", b"<a>\0A=1  B=2\0", mp.AddRecipient(b"<a>", (b"A=1", b"B=2"))),
         (b"e", b"<>\0", mp.ChangeSender(b"<>")),
         (b"e", b"<a>\0RET=HDRS\0", mp.ChangeSender(b"<a>", (b"RET=HDRS",))),
+        (b"e", b"<a>\0A=1\tB\0", mp.ChangeSender(b"<a>", (b"A=1\tB",))),
         (b"m", b"\0\0\0\0a\0\0", mp.ChangeHeader(0, b"a", b"")),
         (b"i", b"\xff\xff\xff\xffa\0b\0", mp.InsertHeader(0xFFFFFFFF, b"a", b"b")),
         (b"b", b"", mp.ReplaceBody(b"")),
@@ -169,19 +172,20 @@ def test_odd_but_legal_responses(code: bytes, payload: bytes, event: mp.Response
     [
         (b"c", b"junk", "CONTINUE with a payload of 4 bytes"),
         (b"s", b"\0", "SKIP with"),
-        (b"y", b"550 5.7.1 x", "not exactly one"),
+        (b"y", b"550 5.7.1 x", "REPLYCODE: not exactly one"),
         (b"y", b"550 a\0b\0", "not exactly one"),
         (b"y", b"", "not exactly one"),
         (b"y", b"\0", "not of the form"),
-        (b"h", b"a\0b", "not exactly two"),
+        (b"h", b"a\0b", "ADDHEADER: not exactly two"),
         (b"h", b"a\0", "not exactly two"),
         (b"h", b"a\0b\0c", "not exactly two"),
         (b"i", b"\0\0\0", "INSHEADER: no index"),
         (b"m", b"\0\0\0\1a\0b", "CHGHEADER: not exactly two"),
-        (b"+", b"", "not exactly one"),
-        (b"-", b"a\0b\0", "not exactly one"),
-        (b"2", b"a\0b\0c\0", "more than two strings"),
-        (b"e", b"a", "no NUL"),
+        (b"m", b"\0\0\0\1", "CHGHEADER: not exactly two"),
+        (b"+", b"", "ADDRCPT: not exactly one"),
+        (b"-", b"a\0b\0", "DELRCPT: not exactly one"),
+        (b"2", b"a\0b\0c\0", "ADDRCPT_PAR: more than two strings"),
+        (b"e", b"a", "CHGFROM: the last string has no NUL"),
         (b"q", b"reason", "not exactly one"),
     ],
 )
@@ -202,10 +206,10 @@ LONG = b"x" * 65536
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        (mp.Helo(b"a\nb"), "control characters"),
+        (mp.Helo(b"a\nb"), "^HELO name has control characters"),
         (mp.Helo(b"a\0b"), "control characters"),
-        (mp.Unknown(b"a\r\n"), "control characters"),
-        (mp.MailFrom(b"<a\0b>"), "control characters"),
+        (mp.Unknown(b"a\r\n"), "^unknown command has control characters"),
+        (mp.MailFrom(b"<a\0b>"), "^address has control characters"),
         (mp.MailFrom(b"<a>", (b"A B",)), "no ESMTP parameter"),
         (mp.RcptTo(b"<a>", (b"",)), "no ESMTP parameter"),
         (mp.RcptTo(b"<a>\n"), "control characters"),
@@ -263,10 +267,10 @@ def test_commands_that_filters_would_misread_are_refused(event: mp.Command, reas
         (mp.AddRecipient(b""), "empty address"),
         (mp.AddRecipient(b"<a>", (b"a b",)), "no ESMTP parameter"),
         (mp.DeleteRecipient(b""), "empty address"),
-        (mp.DeleteRecipient(b"<a>\0"), "control characters"),
+        (mp.DeleteRecipient(b"<a>\0"), "^address has control characters"),
         (mp.ChangeSender(b""), "null sender is b'<>'"),
         (mp.Quarantine(b""), "needs a reason"),
-        (mp.Quarantine(b"a\nb"), "control characters"),
+        (mp.Quarantine(b"a\nb"), "^reason has control characters"),
         (mp.ReplyCode(b"250", b"2.0.0", (b"x",)), "no reply code"),
     ],
 )
@@ -293,8 +297,10 @@ WRONG: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize(("kind", "fields"), WRONG)
 def test_fields_of_the_wrong_type_are_told_clearly(kind: Any, fields: Any) -> None:
     """The commonest slip is a str; it must not surface as a TypeError from deep inside."""
-    with pytest.raises(mp.LocalProtocolError, match="field of the wrong type or range"):
-        encode_command(kind(*fields))
+    event = kind(*fields)
+    told = f"{re.escape(repr(event))} has a field of the wrong type or range"
+    with pytest.raises(mp.LocalProtocolError, match=told):
+        encode_command(event)
 
 
 WRONG_RESPONSES: list[tuple[Any, Any]] = [
@@ -310,8 +316,10 @@ WRONG_RESPONSES: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize(("kind", "fields"), WRONG_RESPONSES)
 def test_the_same_in_responses(kind: Any, fields: Any) -> None:
     """Filter authors make it more often than MTA authors."""
-    with pytest.raises(mp.LocalProtocolError, match="field of the wrong type or range"):
-        encode_response(kind(*fields))
+    event = kind(*fields)
+    told = f"{re.escape(repr(event))} has a field of the wrong type or range"
+    with pytest.raises(mp.LocalProtocolError, match=told):
+        encode_response(event)
 
 
 @pytest.mark.parametrize(
@@ -343,6 +351,17 @@ def test_recipients_with_and_without_parameters_are_two_messages() -> None:
     assert (
         encode_response(mp.AddRecipient(b"<a>", (b"A=1", b"B=2"))) == b"\0\0\0\x0d2<a>\0A=1 B=2\0"
     )
+
+
+def test_numbers_go_up_to_their_limits() -> None:
+    """The highest port, the highest index, and as many macros as Sendmail keeps of a list."""
+    connect = mp.Connect(b"h", mp.Family.INET, 65535, b"192.0.2.1")
+    assert encode_command(connect) == b"\0\0\0\x10Ch\x004\xff\xff192.0.2.1\0"
+    change = mp.ChangeHeader(0x7FFFFFFF, b"A", b"")
+    assert encode_response(change) == b"\0\0\0\x08m\x7f\xff\xff\xffA\0\0"
+    answer = mp.Negotiate(6, mp.Actions(0), mp.Steps(0), ((0, (b"i",) * 50),))
+    [(code, payload)] = split(encode_response(answer))
+    assert response(bytes([code]), payload) == answer
 
 
 def test_a_full_packet_passes() -> None:

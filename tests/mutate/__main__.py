@@ -22,7 +22,7 @@ REASONS: Final = Path(__file__).parent / "survivors.txt"
 # All with functions that bytes or events go through; mutmut changes nothing outside of one.
 MODULES: Final = {
     "tcptable": "_buffer _netstring _wire _connection socketmap",
-    "milterproto": "_buffer _flags _macros _negotiation _reply _state _wire _connection",
+    "milterproto": "_buffer _macros _negotiation _reply _state _wire _connection",
     "dovecotauth": "_buffer _fields _handshake _state _wire _client _server _connection "
     "_master_wire master",
     "nginxauth": "_address _answer _buffer _encode_request _escape _judge _reply _request _server "
@@ -54,6 +54,7 @@ def survivors(module: str) -> tuple[int, list[tuple[str, str]]]:
         shutil.copytree(ROOT / name, place / name)
     (place / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "__init__.py", place / "tests")
+    shutil.copy(Path(__file__).parent / "anew.py", place / "tests" / "conftest.py")
     for name in (package, "vectors"):
         shutil.copytree(ROOT / "tests" / name, place / "tests" / name)
     tests = f"tests/{package}/test_{file.lstrip('_')}"
