@@ -182,7 +182,7 @@ class ClientConnection(Connection[FromServerReceived, FromMaster]):
     _OUR_LAST = Greeting.VERSION
 
     def __init__(self, *, max_line: int = _wire.MAX_ANSWER) -> None:
-        super().__init__(max_line, NEWEST)
+        super().__init__(max_line)
         self._given_up: set[int] = set()
 
     @property

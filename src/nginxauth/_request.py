@@ -74,7 +74,6 @@ class _Unusable(Exception):  # noqa: N818 - never leaves this file
     """Why there is no request in these headers, and what is said to it."""
 
     def __init__(self, reason: str, reply: Deny = _TRY_AGAIN) -> None:
-        super().__init__(reason)
         self.reason = reason
         self.reply = reply
 

@@ -30,7 +30,7 @@ def _merged(old: XClient, new: XClient) -> XClient:
 
 
 def _told(command: XClient | XForward) -> dict[str, Any]:
-    fields = attrs.asdict(command, recurse=False)
+    fields = attrs.asdict(command)
     return {name: value for name, value in fields.items() if value is not None}
 
 

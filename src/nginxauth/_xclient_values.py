@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -129,21 +130,15 @@ def _decode_port(text: bytes) -> int | None:
     return int(text) if _PORT.fullmatch(text) and int(text) <= 65535 else None
 
 
-def _encode_word(*words: bytes) -> Encoder:
-    def encode(value: bytes) -> bytes:
-        if value not in words:
-            raise LocalProtocolError(f"one of {', '.join(word.decode() for word in words)}")
-        return value
-
-    return encode
+def _encode_word(words: tuple[bytes, ...], value: bytes) -> bytes:
+    if value not in words:
+        raise LocalProtocolError(f"one of {', '.join(word.decode() for word in words)}")
+    return value
 
 
-def _decode_word(*words: bytes) -> Decoder:
-    def decode(text: bytes) -> bytes | None:
-        word = text.upper()
-        return word if word in words else None
-
-    return decode
+def _decode_word(words: tuple[bytes, ...], text: bytes) -> bytes | None:
+    word = text.upper()
+    return word if word in words else None
 
 
 def _encode_proto(value: bytes) -> bytes:
@@ -222,13 +217,15 @@ _LOGIN: Final = Kind(_encode_login, _decode_login, _decode_login)
 _TEXT: Final = Kind(_encode_text, _decode_text, _decode_text)
 _SHORT_TEXT: Final = Kind(_encode_proto, _decode_proto, _decode_proto)
 _PROTO: Final = Kind(
-    _encode_word(b"SMTP", b"ESMTP"),
-    _decode_word(b"SMTP", b"ESMTP"),
-    _decode_word(b"SMTP", b"ESMTP", b"LMTP"),
+    partial(_encode_word, (b"SMTP", b"ESMTP")),
+    partial(_decode_word, (b"SMTP", b"ESMTP")),
+    partial(_decode_word, (b"SMTP", b"ESMTP", b"LMTP")),
     frozenset(),
 )
 _WHERE: Final = (b"LOCAL", b"REMOTE")
-_SOURCE: Final = Kind(_encode_word(*_WHERE), _decode_word(*_WHERE), _decode_word(*_WHERE))
+_SOURCE: Final = Kind(
+    partial(_encode_word, _WHERE), partial(_decode_word, _WHERE), partial(_decode_word, _WHERE)
+)
 
 
 def _table(**kinds: Kind) -> Mapping[bytes, Attribute]:

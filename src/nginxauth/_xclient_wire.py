@@ -109,9 +109,7 @@ def split_line(line: bytes, max_line: int = DEFAULT_MAX_LINE) -> Line | Refused:
     return cut
 
 
-def parse_line(
-    line: Line, offer: Offer = EVERYTHING, *, xtext: Xtext = Xtext.STRICT, lenient: bool = False
-) -> Command | Refused:
+def parse_line(line: Line, offer: Offer, *, xtext: Xtext, lenient: bool) -> Command | Refused:
     """What a line tells, if it has attributes of the offer only, each with a good value."""
     kind, attributes = _COMMANDS[line.keyword]
     taken = offer.xclient if kind is XClient else offer.xforward

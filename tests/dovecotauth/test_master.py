@@ -20,7 +20,7 @@ def server(**limits: int) -> master.ServerConnection:
     assert conn.send(master.MasterHello(1976)) == b"VERSION\t1\t1\nSPID\t1976\n"
     conn.receive_data(b"VERSION\t1\t1\n")
     assert list(conn.events()) == [da.Version(1, 1)]
-    assert conn.state is da.State.OPEN
+    assert (conn.state, conn.minor) == (da.State.OPEN, 1)
     return conn
 
 
@@ -155,6 +155,12 @@ def test_a_version_of_ones_own() -> None:
     assert conn.send(master.MasterHello(9)) == b"SPID\t9\n"
 
 
+def test_a_second_greeting() -> None:
+    """Is one too many."""
+    with pytest.raises(da.LocalProtocolError, match="not twice"):
+        server().send(master.MasterHello(9))
+
+
 @pytest.mark.parametrize(
     "line",
     [b"CPID\t1\n", b"FOO\t1\n", b"USER\t1\talice\n", b"USER\t1\ta\tservice=x\n" * 2, b"\n"],
@@ -222,7 +228,7 @@ def test_what_a_master_can_not_ask() -> None:
     with pytest.raises(da.LocalProtocolError, match="that is open"):
         conn.send(master.GetUser(1, b"a", S))
     conn.forget(1)
-    conn.forget(1)
+    conn.forget(2)  # which is not there, and may be
     conn.receive_data(b"LIST\t1\talice\nDONE\t1\t\n")
     assert conn.next_event() is None
     with pytest.raises(da.LocalProtocolError, match="given up"):

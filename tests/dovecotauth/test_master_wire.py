@@ -1,6 +1,7 @@
 import contextlib
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -198,6 +199,19 @@ def test_what_can_not_be_sent(event: Any, complaint: str) -> None:
         encode(event)
 
 
+@pytest.mark.parametrize(
+    ("event", "room"),
+    [(master.GetUser(1, b"a", S), 1024), (master.UserFound(1, b"a", ((b"x", b"y"),)), 8192)],
+)
+def test_the_longest_line(event: Any, room: int) -> None:
+    """Its LF is counted, and it may be full."""
+    encode = {**wire.ENCODE_QUERY, **wire.ENCODE_ANSWER}[type(event)]
+    name = b"a" * (room - len(encode(event)) + 1)
+    assert len(encode(attrs.evolve(event, user=name))) == room
+    with pytest.raises(da.LocalProtocolError, match=f"the peer takes {room}"):
+        encode(attrs.evolve(event, user=name + b"a"))
+
+
 def test_the_end_of_a_list_has_its_tab() -> None:
     """Dovecot's client takes the field after it."""
     assert wire.ENCODE_ANSWER[master.ListEnd](master.ListEnd(4)) == b"DONE\t4\t\n"
@@ -207,7 +221,8 @@ def test_the_end_of_a_list_has_its_tab() -> None:
 def test_the_greeting() -> None:
     """A pid; anything else is from another kind of socket."""
     assert wire.encode_hello(master.MasterHello(9)) == b"SPID\t9\n"
-    assert wire.decode_hello([b"SPID", b"9"]) == master.MasterHello(9)
+    for pid in (0, 9):
+        assert wire.decode_hello([b"SPID", b"%d" % pid]) == master.MasterHello(pid)
     for other in ([b"MECH", b"PLAIN"], [b"CUID", b"1"], [b"SPID"], [b"SPID", b"x"]):
         with pytest.raises(da.RemoteProtocolError):
             wire.decode_hello(other)

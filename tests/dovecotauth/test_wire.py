@@ -337,7 +337,8 @@ def test_oks(line: bytes, event: da.Ok) -> None:
 @pytest.mark.parametrize(
     "line",
     [b"OK", b"OK\t1", b"OK\tx\tuser=a", b"OK\t1\tuser", b"OK\t1\tuser=", b"OK\t1\tuserid=a",
-     b"OK\t1\tuser=a\tuser=b", b"OK\t1\tuser=a\tresp=x", b"OK\t1\tuser=a\x010"],
+     b"OK\t1\tuser=a\tuser=b", b"OK\t1\tuser=a\tresp=x", b"OK\t1\tuser=a\x010",
+     b"OK\t1\tUSER=a", b"OK\t1\tXXuser=XX"],
 )  # fmt: skip
 def test_oks_that_name_nobody(line: bytes) -> None:
     """Or two, or what can't be read."""

@@ -43,6 +43,14 @@ also_copy = ["tests", "docs"]
 pytest_add_cli_args_test_selection = ["{tests}"]
 """
 
+# Its command shows one, and takes seconds to begin.
+_SHOW: Final = """
+import sys
+from mutmut.__main__ import show
+for name in sys.argv[1:]:
+    show.callback(name)
+"""
+
 
 def survivors(module: str) -> tuple[int, list[tuple[str, str]]]:
     """How many mutants were made of a module, and those that its tests did not notice."""
@@ -64,13 +72,19 @@ def survivors(module: str) -> tuple[int, list[tuple[str, str]]]:
     if not counted or counted[-1][0] != counted[-1][1]:
         raise SystemExit(f"{module}: mutmut has not come to its end\n{log[-3000:]}")
     named = re.findall(r"(\S+): (?:survived|no tests)", _mutmut(place, "results"))
-    shown = [(name, _mutmut(place, "show", name)) for name in named]
-    return int(counted[-1][1]), [_change(text) for _, text in shown]
+    shown = re.split(r"^# .*$", _run(place, "-c", _SHOW, *named), flags=re.MULTILINE)[1:]
+    if len(shown) != len(named):
+        raise SystemExit(f"{module}: mutmut does not show what has survived")
+    return int(counted[-1][1]), list(map(_change, shown))
 
 
 def _mutmut(place: Path, *arguments: str) -> str:
+    return _run(place, "-m", "mutmut", *arguments)
+
+
+def _run(place: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "mutmut", *arguments],
+        [sys.executable, *arguments],
         cwd=place,
         check=False,
         stdout=subprocess.PIPE,

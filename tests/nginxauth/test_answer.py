@@ -36,6 +36,7 @@ def headers(data: bytes) -> tuple[tuple[bytes, bytes | None], ...]:
         (b"HTTP/1.0 200 OK\r\n", b"HTTP/1.0 200 OK"),
         (b"HTTP/1.0 200 OK\n", b"HTTP/1.0 200 OK"),
         (b"HTTP/\n", b"HTTP/"),
+        (b"HTTP/X\r\n", b"HTTP/X"),
         (b"HTTP/\xff\x00 \r\n", b"HTTP/\xff\x00 "),
         (b"", None),
         (b"HTTP\n", None),
@@ -67,6 +68,7 @@ def test_a_status_line_is_the_first_line_only() -> None:
         (b"0-9:   a  b  \r\n", (b"0-9", b"a  b")),
         (b"A:\tb\t\r\n", (b"a", b"\tb\t")),
         (b"A: \x00\xff:\r\n", (b"a", b"\x00\xff:")),
+        (b"A: X \r\n", (b"a", b"X")),
         (b"A:\r\n", (b"a", b"")),
         (b"A:  \r\n", (b"a", b"")),
         (b"A\r\n", (b"a", None)),
@@ -76,6 +78,12 @@ def test_a_status_line_is_the_first_line_only() -> None:
 def test_headers(line: bytes, header: tuple[bytes, bytes | None]) -> None:
     """Blanks are trimmed, and nothing else is done."""
     assert headers(OK + line + b"\n") == (header,)
+
+
+@pytest.mark.parametrize("data", [b"\n", b"\r\n"])
+def test_an_answer_with_nothing_in_it(data: bytes) -> None:
+    """Ends where it begins."""
+    assert read(data + b"\x16") == Answer(None, (), len(data))
 
 
 FOLDED = "a folded header"

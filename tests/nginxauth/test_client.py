@@ -165,8 +165,9 @@ def test_warnings_come_with_the_reply() -> None:
     """And with the error that stands for one."""
     conn = asked()
     conn.receive_data(b"Auth-Server: 192.0.2.7\r\nAuth-Port: 25\r\n\r\n")
-    assert not conn.warnings
+    before = conn.warnings
     assert conn.next_event() == ng.Allow(b"192.0.2.7", 25)
+    assert before == ()
     assert conn.warnings == ("no HTTP status line", "no Auth-Status, which is OK to nginx")
     conn = asked()
     conn.receive_data(b"HTTP/1.1 100 Continue\r\n\r\n" + GOOD)

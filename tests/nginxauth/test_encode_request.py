@@ -104,6 +104,12 @@ def test_tls() -> None:
     ]
 
 
+def test_the_last_attempt() -> None:
+    """Has ten digits, which is more than a 32-bit nginx can count."""
+    line = b"Auth-Login-Attempt: 9999999999"
+    assert line in lines(attrs.evolve(REQUEST, attempt=10**10 - 1))
+
+
 def test_escapes() -> None:
     """Of 00 to 1F, 20 and 25, and of nothing else."""
     every = bytes(range(256))
@@ -161,6 +167,7 @@ BAD_TEXT = "NUL, CR or LF in it, or white space at its edge"
                 ({"port": 65536}, "port has to be a number from 0"),
                 ({"server_address": b"a\n"}, "server_address has "),
                 ({"server_port": -1}, "server_port has to be a number from 0"),
+                ({"server_port": 65536}, "server_port has to be a number from 0"),
                 ({"server_port": "25"}, "server_port has to be a number from 0"),
             )
         ),

@@ -245,7 +245,7 @@ def test_deny() -> None:
 def test_messages_that_nginx_takes_for_another_status(message: bytes, request_: Any) -> None:
     """For itself only."""
     assert "Deny.message" in refused(ng.Deny(message), request_)
-    for other in (b"OK.", b"Ok", b"wait", b"OK WAIT"):
+    for other in (b"OK.", b"Ok", b"wait", b"OK WAIT", b"X"):
         ng.reply_headers(ng.Deny(other), request_)
 
 

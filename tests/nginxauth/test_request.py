@@ -134,7 +134,7 @@ def test_a_wrong_escape(name: str, value: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["Auth_User", "Auth_Pass"])
-@pytest.mark.parametrize("value", [b"%00", b"a%0D%0AQUIT", b"%1f", b"\x7f", b"\x01"])
+@pytest.mark.parametrize("value", [b"%00", b"a%0D%0AQUIT", b"%1f", b"\x7f", b"\x01", b"a\f"])
 def test_a_control_byte(name: str, value: bytes) -> None:
     """Refused, unless one is sure that nothing behind takes it for an end of line."""
     event = malformed(fields_with(**{name: value}))

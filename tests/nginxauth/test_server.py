@@ -274,16 +274,20 @@ def test_heads_that_http_does_not_allow(line: bytes) -> None:
     conn.receive_data(start + (line + b"\r\n" if line else b"") + b"X-Auth-Key: s3cret\r\n\r\n")
     error = failed(conn)
     assert "s3cret" not in str(error)
+    assert "HTTP does not allow" in str(error)
     assert error.__cause__ is None
     assert error.hint == ng.Deny(b"This request can't be read", b"451 4.3.0")
+    assert failed(conn).hint == error.hint
     with pytest.raises(ng.LocalProtocolError, match="nothing was asked"):
         conn.send(NO)
     assert conn.send(error.hint) == (
         b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
     assert failed(conn).hint is None
-    with pytest.raises(ng.LocalProtocolError, match="nothing was asked"):
-        conn.send(error.hint)
+    nothing: Any = None
+    for event in (error.hint, nothing):
+        with pytest.raises(ng.LocalProtocolError, match="nothing was asked"):
+            conn.send(event)
     conn.receive_data(WIRE)
     assert failed(conn).hint is None
 
@@ -371,6 +375,11 @@ def test_a_body_that_is_too_long(size: int) -> None:
     assert error.hint is not None
     conn = ng.ServerConnection(max_request=len(stream) - 1)
     conn.receive_data(stream)
+    assert "body" in str(failed(conn))
+    conn = ng.ServerConnection(max_request=len(stream) - 1)
+    conn.receive_data(head)
+    assert conn.next_event() is None
+    conn.receive_data(b"x" * 100)
     assert "body" in str(failed(conn))
 
 

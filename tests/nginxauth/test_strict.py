@@ -31,7 +31,10 @@ CASES: dict[str, tuple[list[bytes], list[bytes]]] = {
     ),
     "an Auth-Status that is OK or WAIT but for case or a TAB, and so a refusal": (
         [OK + b"Auth-Status: %b\r\n" % status for status in (b"ok", b"Wait", b"\tOK", b"OK\t")],
-        [GOOD, NO, OK + b"Auth-Status: OKAY\r\n"],
+        [
+            *(GOOD, NO),
+            *(OK + b"Auth-Status: %b\r\n" % status for status in (b"OKAY", b"XOK", b"OK\v")),
+        ],
     ),
     "a header that nginx reads, more than once": (
         [GOOD + b"auth-port: 26\r\n", NO + b"Auth-Wait: 1\r\nAuth-Wait: 1\r\n"],
@@ -48,7 +51,11 @@ CASES: dict[str, tuple[list[bytes], list[bytes]]] = {
     ),
     "WAIT and a refusal: nginx waits, and forgets the refusal": (
         [NO + b"Auth-Status: WAIT\r\nAuth-Wait: 1\r\n"],
-        [NO + b"Auth-Status: WAIT\r\n", OK + b"Auth-Status: WAIT\r\nAuth-Wait: 1\r\n"],
+        [
+            NO + b"Auth-Status: WAIT\r\n",
+            OK + b"Auth-Status: WAIT\r\nAuth-Wait: 1\r\n",
+            OK + b"Auth-Status: WAIT\r\nAuth-Status:\r\nAuth-Wait: 1\r\n",
+        ],
     ),
     "WAIT with Auth-User or Auth-Pass: nginx asks again with those": (
         [

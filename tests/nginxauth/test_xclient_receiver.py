@@ -22,6 +22,7 @@ def reply(receiver: xc.Receiver, line: bytes, **state: Any) -> bytes:
     before = (receiver.offer, receiver.client, receiver.forwarded)
     refused = receive(receiver, line, **state)
     assert isinstance(refused, xc.Refused)
+    assert refused.reason
     assert (receiver.offer, receiver.client, receiver.forwarded) == before
     return refused.reply
 
@@ -163,7 +164,9 @@ def test_forwarded_attributes_add_up_until_the_message_ends() -> None:
 
 
 def test_it_reads_as_it_was_told_to() -> None:
-    """xtext, leniency, length."""
+    """xtext, leniency, length; and strictly if it was not."""
+    strict = xc.Receiver(xc.EVERYTHING)
+    assert reply(strict, b"XCLIENT ADDR=2001:db8::1") == b"501 5.5.4 Bad ADDR syntax"
     receiver = xc.Receiver(xc.EVERYTHING, xtext=xc.Xtext.RAW, lenient=True, max_line=60)
     event = receive(receiver, b"XCLIENT ADDR=2001:db8::1 LOGIN=a+20b")
     assert event == xc.XClient(addr=b"2001:db8::1", login=b"a+20b")

@@ -265,6 +265,12 @@ def test_what_is_read(attribute: Attribute, text: bytes, value: object) -> None:
     assert decoded(attribute, text) == value
 
 
+def test_what_is_no_xtext() -> None:
+    """Stands for itself, where it may."""
+    for how in (Xtext.POSTFIX, Xtext.RAW):
+        assert X[b"LOGIN"].decode(b"a+2", how, lenient=False) == b"a+2"
+
+
 def test_a_lenient_reader_knows_lmtp() -> None:
     """Dovecot says so."""
     assert decoded(X[b"PROTO"], b"lmtp", lenient=True) == b"LMTP"

@@ -63,6 +63,12 @@ def test_an_offer_comes_back(offer: xc.Offer) -> None:
     assert len(lines) == bool(offer.xclient) + bool(offer.xforward)
 
 
+def test_the_lines_of_an_offer() -> None:
+    """As Postfix writes them."""
+    offer = xc.Offer((b"NAME", b"ADDR"), (b"NAME",))
+    assert xc.ehlo_lines(offer) == (b"XCLIENT NAME ADDR", b"XFORWARD NAME")
+
+
 @given(st.binary() | any_lines.map(lambda line: b"x\n" + line))
 def test_any_reply_is_an_offer(reply: bytes) -> None:
     """And has nothing in it that could not be offered, but for bytes that no name has."""
@@ -135,6 +141,7 @@ def test_commands(line: bytes, expected: xc.Command) -> None:
         (b"XFORWARD LOGIN=bob", b"501 5.5.4 Bad XFORWARD attribute name"),
         (b"XCLIENT addr=x", b"501 5.5.4 Bad ADDR syntax"),
         (b"XCLIENT PORT=1 ADDR=x", b"501 5.5.4 Bad ADDR syntax"),
+        (b"XCLIENT PORT=1\v", b"501 5.5.4 Bad PORT syntax"),
         (b"XCLIENT HELO=" + b"x" * 256, b"501 5.5.4 Error: attribute value too long"),
         (b"XCLIENT HELO=a\rb", b"501 5.5.4 Error: NUL, CR or LF in the command"),
         (b"XCLIENT HELO=a\nb\n", b"501 5.5.4 Error: NUL, CR or LF in the command"),
@@ -160,7 +167,7 @@ def test_the_longest_line() -> None:
         refused = xc.parse_command(line + end, max_line=limit - 1)
         assert isinstance(refused, xc.Refused)
         assert refused.reply == b"500 5.5.2 Error: command too long"
-        assert refused.reason == f"over {limit - 1} bytes"
+        assert (refused.data, refused.reason) == (line, f"over {limit - 1} bytes")
     assert isinstance(xc.parse_command(b"XCLIENT " + b"PORT=1 " * 400), xc.Refused)
 
 
@@ -213,4 +220,8 @@ def test_the_two_halves() -> None:
     assert isinstance(line, Line)
     words: Sequence[bytes] = line.words
     assert (line.data, line.keyword, words) == (b"xforward  a=b c", b"XFORWARD", (b"a=b", b"c"))
-    assert isinstance(parse_line(line), xc.Refused)
+    found = parse_line(line, xc.EVERYTHING, xtext=xc.Xtext.STRICT, lenient=False)
+    assert isinstance(found, xc.Refused)
+    refused = line.refused(b"554 no", "why", close=True)
+    assert refused == xc.Refused(line.data, "why", b"554 no", close=True)
+    assert line.refused(b"554 no", "why").close is False
