@@ -846,6 +846,26 @@ def test_an_unknown_command_between_messages_has_the_macros_of_neither(
     conn.receive_data(frame(b"U", b"FOO\0"))
     assert conn.next_event() == mp.Unknown(b"FOO")
     assert dict(conn.macros) == {b"j": b"mta"}
+    conn.send(mp.Continue())
+    conn.receive_data(macros(b"M", i="Q2") + frame(b"M", b"<>\0"))
+    assert [type(event) for event in conn.events()] == [mp.Macros, mp.MailFrom]
+    assert dict(conn.macros) == {b"j": b"mta", b"i": b"Q2"}
+
+
+def test_the_next_message_has_macros_of_its_own() -> None:
+    """Those of the last one go, and theirs stay."""
+    message = (frame(b"M", b"<>\0"), frame(b"R", b"<b>\0"), frame(b"E"))
+    conn = filter_after(CONNECT, macros(b"M", i="Q1"), *message)
+    conn.receive_data(macros(b"M", i="Q2") + message[0])
+    assert [type(event) for event in conn.events()] == [mp.Macros, mp.MailFrom]
+    assert dict(conn.macros) == {b"i": b"Q2"}
+
+
+def test_a_body_that_reads_like_the_macros_before_it() -> None:
+    """Only macros are taken for macros that come again."""
+    conn = filter_after(CONNECT, frame(b"M", b"<>\0"), frame(b"R", b"<b>\0"))
+    conn.receive_data(macros(b"B", i="Q1") + frame(b"B", b"Bi\0Q1\0"))
+    assert list(conn.events()) == [mp.Macros(b"B", b"i\0Q1\0"), mp.Body(b"Bi\0Q1\0")]
 
 
 def tagged(number: int, command: mp.Command) -> bytes:
