@@ -146,6 +146,7 @@ def test_numbers(word: bytes, number: int) -> None:
     [
         b"0",
         b"00",
+        b"0" * 11,
         b"4294967296",
         b"+7",
         b"-1",
