@@ -475,11 +475,12 @@ def test_attempts_that_are_no_number(attempts: Any, reply: ng.Reply) -> None:
         ng.reply_headers(reply, REQUEST, max_attempts=attempts)
 
 
-@pytest.mark.parametrize("reserve", [0, 100])
-def test_nginx_reads_1024_bytes(reserve: int) -> None:
+@pytest.mark.parametrize("given_", [(), (0,), (100,)], ids=repr)
+def test_nginx_reads_1024_bytes(given_: tuple[int, ...]) -> None:
     """Status line and empty line included, and what the framework adds."""
+    reserve = sum(given_)
     room = 1024 - reserve - size(ng.reply_headers(ng.Deny(b"x"), REQUEST)) + 1
-    headers = ng.reply_headers(ng.Deny(b"x" * room), REQUEST, reserve)
+    headers = ng.reply_headers(ng.Deny(b"x" * room), REQUEST, *given_)
     assert size(headers) + reserve == 1024
     complaint = refused(ng.Deny(b"x" * (room + 1)), REQUEST, reserve)
     assert "1025 bytes" in complaint
