@@ -324,6 +324,7 @@ class Dialogue(Generic[Event, Reply]):
                 try:
                     returned = call(event)
                     if returned is None and silence is not None:
+                        # Nearly every event of a milter: 3 % of what the asyncio adapter takes.
                         if conn.our_turn:
                             self.write(conn.send(silence))
                     elif is_awaitable(returned):

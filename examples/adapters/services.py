@@ -44,7 +44,7 @@ def milter(
         handle = session(cast("mp.FilterConnection", connection))
 
         def negotiated(event: MilterEvent) -> MilterReplies | Awaitable[MilterReplies]:
-            return handle(event) if type(event) is not mp.Negotiate else mp.negotiate(event, wants)
+            return mp.negotiate(event, wants) if isinstance(event, mp.Negotiate) else handle(event)
 
         return _like(handle, negotiated)
 

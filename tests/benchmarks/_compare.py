@@ -19,6 +19,8 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import _page
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / "build" / "bench"
 ROUNDS = 61
@@ -164,10 +166,7 @@ def show(title: str, sides: Sequence[Side], figures: Figures) -> None:
 def markdown(figures: Figures) -> str:
     """A row for each side, a column for each task: the median, and how often ours goes into it."""
     names = list(dict.fromkeys(name for by_side in figures.values() for name in by_side))
-    lines = [
-        "| | " + " | ".join(figures) + " |",
-        "|---|" + "---:|" * len(figures),
-    ]
+    rows = [["", *figures]]
     for name in names:
         cells = [
             f"{statistics.median(by_side[name].seconds) * 1e6:,.0f} µs ({by_side[name].median:.2f})"
@@ -175,5 +174,5 @@ def markdown(figures: Figures) -> str:
             else "-"
             for by_side in figures.values()
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return _page.table(rows)

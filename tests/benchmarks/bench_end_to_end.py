@@ -52,7 +52,8 @@ TURNS: Final = tuple(
     for style, adapter in ADAPTERS.items()
     for side in (adapter, *(loops[style] for loops in BARE.values()))
 )
-EVERYBODY: Final = (*TURNS[:8], PYMILTER, NO_REPLY, LIBMILTER, *TURNS[8:])
+BESIDE: Final = 2 * (1 + len(BARE))  # asyncio, uvloop, and the loops of these
+EVERYBODY: Final = (*TURNS[:BESIDE], PYMILTER, NO_REPLY, LIBMILTER, *TURNS[BESIDE:])
 
 
 @attrs.frozen
@@ -189,12 +190,6 @@ def show(title: str, rows: Sequence[Row]) -> None:
     Console().print(table)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """For the manual."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]])
-
-
 def chart(figures: Figures) -> str:
     """The filters' times for a message, by the clock and of CPU."""
     groups = {}
@@ -221,8 +216,8 @@ def main() -> None:
     show("over a unix socket", measured)
     show("as a part of another's speed: median, middle half", shares)
     if "--docs" in sys.argv[1:]:
-        _page.put("end-to-end", markdown(measured))
-        _page.put("end-to-end-ratios", markdown(shares))
+        _page.put("end-to-end", _page.table(measured))
+        _page.put("end-to-end-ratios", _page.table(shares))
         (_page.DOCS / "benchmarks_end_to_end.svg").write_text(chart(figures), encoding="utf-8")
 
 

@@ -222,7 +222,7 @@ def main() -> None:
     """Measure, and print."""
     heads = ("what grows", "to", "time", "for each one", "memory at most")
     table = Table(*heads)
-    rows = [f"| {' | '.join(heads)} |", "|---|---:|---:|---:|---:|"]
+    rows = [heads]
     times: dict[str, list[tuple[float, float]]] = {}
     memory: dict[str, list[tuple[float, float]]] = {}
     for growth in GROWTHS:
@@ -238,11 +238,11 @@ def main() -> None:
                 f"{held / 1024:,.0f} KiB",
             )
             table.add_row(*cells)
-            rows.append("| " + " | ".join(cells) + " |")
+            rows.append(cells)
         table.add_section()
     Console().print(table)
     if "--docs" in sys.argv[1:]:
-        _page.put("growth", "\n".join(rows))
+        _page.put("growth", _page.table(rows))
         for name, unit, curves in (("time", "ms", times), ("memory", "KiB", memory)):
             chart = _page.lines(f"How {name} grows", "how many", unit, curves)
             (_page.DOCS / f"benchmarks_{name}.svg").write_text(chart, encoding="utf-8")

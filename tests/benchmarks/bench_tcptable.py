@@ -222,8 +222,7 @@ def main() -> None:
         table.add_row(*cells)
     Console().print(table)
     if "--docs" in sys.argv[1:]:
-        lines = [f"| {' | '.join(cells)} |" for cells in (HEADS, *rows)]
-        _page.put("tcptable", "\n".join([lines[0], "|---|---:|---:|---:|---:|", *lines[1:]]))
+        _page.put("tcptable", _page.table([HEADS, *rows]))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import milterproto as mp
+from tests.benchmarks import _page
 from tests.benchmarks import bench_end_to_end as bench
 from tests.benchmarks._end_sides import (
     ADAPTERS,
@@ -172,5 +173,5 @@ def test_tables_and_chart() -> None:
     ratios = bench.ratio_rows(figures)
     assert ["asyncio, floor / asyncio, echo", equal, equal] in ratios
     assert ["asyncio / asyncio, echo", equal, equal] in ratios
-    assert bench.markdown(rows).splitlines()[1] == "|---|---:|---:|---:|"
+    assert _page.table(rows).splitlines()[1] == "|---|---:|---:|---:|"
     assert bench.chart(figures).count("<path") == 2 * len(bench.FILTERS)

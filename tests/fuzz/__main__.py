@@ -20,7 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
 
-from .targets import CORPUS, PACKAGES, TARGETS, seeds
+from .growth import of_a_codec
+from .targets import CORPUS, TARGETS, seeds
 
 BUILD = Path("build/fuzz")
 MAX_INPUT = 5000  # tcp_table's limit is 4096
@@ -103,7 +104,7 @@ def _steps(name: str, data: bytes) -> set[Step]:
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         path = frame.f_code.co_filename
-        if not any(f"/{package}/" in path for package in PACKAGES) or "/tests/" in path:
+        if not of_a_codec(path):
             return None
         if event == "line":
             steps.add((path, last.get(frame, 0), frame.f_lineno))

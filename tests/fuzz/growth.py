@@ -33,6 +33,12 @@ LONGEST: Final = 100  # of what is repeated
 SEPARATORS: Final = b"\0\t =:,\n"
 BYTES_REPEATED: Final = 200
 
+
+def of_a_codec(path: str) -> bool:
+    """Whether it is one of the packages' files, wherever they are installed."""
+    return any(f"/{package}/" in path for package in PACKAGES) and "/tests/" not in path
+
+
 Run = Callable[[bytes], None]
 Cost = tuple[int, int]
 
@@ -66,28 +72,31 @@ def stretched(format_: mutate.Format, data: bytes, times: int) -> bytes:
     rng = random.Random(zlib.crc32(data))
     units = mutate.units_of(format_, stream) or [b""]
     at = rng.randrange(len(units))
-
     done: list[bytes] = []
 
     def repeated(part: bytes) -> bytes:
         # Mostly short, for of those there are many; and mostly from where something begins.
-        begins = [at for at, byte in enumerate(part) if byte in SEPARATORS]
+        begins = [start for start, byte in enumerate(part) if byte in SEPARATORS]
         if not begins and rng.random() < 0.8:
             return part
         any_ = rng.randrange(len(part))
         start = rng.choice(begins) if begins and rng.random() < 0.8 else any_
         piece = part[start : start + rng.choice((1, 2, 3, 3, 5, 10, LONGEST))]
-        many = max(BYTES_REPEATED // len(piece), 1) * times
         done.append(piece)
-        return part[:start] + piece * many + part[start + len(piece) :]
+        return part[:start] + often(piece, times) + part[start + len(piece) :]
 
     if rng.random() < 0.5 and 0 < len(units[at]) <= LONGEST:
-        units[at] *= max(BYTES_REPEATED // len(units[at]), 1) * times
+        units[at] = often(units[at], times)
     else:
         unit = units[at]
         while not done:  # now and then it swaps something instead, or leaves it out
             units[at] = format_.inside(unit, repeated, rng)
     return put_together(script, b"".join(units))
+
+
+def often(piece: bytes, times: int) -> bytes:
+    """So often that there is something to count, and so many times more."""
+    return piece * (max(BYTES_REPEATED // len(piece), 1) * times)
 
 
 def cost(run: Run, data: bytes) -> Cost:
@@ -100,9 +109,7 @@ def cost(run: Run, data: bytes) -> Cost:
         return local
 
     def trace(frame: FrameType, _event: str, _: object) -> Any:
-        path = frame.f_code.co_filename
-        ours = any(f"/{package}/" in path for package in PACKAGES) and "/tests/" not in path
-        return local if ours else None
+        return local if of_a_codec(frame.f_code.co_filename) else None
 
     before = sys.gettrace()
     tracemalloc.start()

@@ -16,7 +16,7 @@ from milterproto._wire import (
 from milterproto.message import Field, MessageFilter, Recipient
 
 from .source import Source, taken_apart
-from .stream import buffered, check, refused
+from .stream import arrives, buffered, check, refused
 
 SMALL: Final = 64
 
@@ -226,9 +226,7 @@ def pair(data: bytes) -> None:
             if sent is None:
                 continue
             last = type(command)
-            filter_.receive_data(sent)
-            event = filter_.next_event()
-            assert event == command, f"{command!r} arrived as {event!r}"
+            arrives(filter_, sent, command)
             if type(command) is mp.Quit:
                 assert filter_.next_event() == mp.ConnectionClosed()
         else:
@@ -262,9 +260,7 @@ def respond(source: Source, mta: mp.MTAConnection, filter_: mp.FilterConnection)
     if sent is None:
         response = mp.Continue()
         sent = filter_.send(response)
-    mta.receive_data(sent)
-    event = mta.next_event()
-    assert event == response, f"{response!r} arrived as {event!r}"
+    arrives(mta, sent, response)
     assert mta.next_event() is None
 
 

@@ -143,6 +143,13 @@ def refused(conn: Any, local_error: type[Exception], event: Any) -> bytes | None
     return data
 
 
+def arrives(conn: Any, data: bytes, said: Any) -> None:
+    """What one side of a linked pair has said is what the other hears."""
+    conn.receive_data(data)
+    event = conn.next_event()
+    assert event == said, f"{said!r} arrived as {event!r}"
+
+
 def keeps_little(peer: Peer) -> None:
     """Nothing that a connection has grows with each message."""
     most = max(peer.limit, 2 * getattr(peer, "most", 0), 100)

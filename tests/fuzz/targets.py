@@ -19,7 +19,6 @@ from .source import SEGMENT, put_together
 
 VECTORS: Final = Path(__file__).parent.parent / "vectors"
 CORPUS: Final = Path(__file__).parent / "corpus"
-PACKAGES: Final = growth.PACKAGES
 # To repeat a part of it takes far longer than to play an input: that is done with one of so many.
 RARE: Final = 100
 
