@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import pytest
 
 import milterproto as mp
 from milterproto._habits import MACROS, STAGES, Habits, MacroValues
-from milterproto.message import Client, Dialect, Field, Headers, Message, Recipient
+from milterproto.message import Client, Dialect, Headers, Message, Recipient
 
 CLIENT = Client(b"c.test", mp.Family.INET, 1, b"192.0.2.1", b"h", b"TLSv1.3", b"ann")
 MESSAGE = Message.parse(b"Message-Id: <1@x>\n", sender=b"<a@x.test>", client=CLIENT)
@@ -62,15 +62,12 @@ def test_what_is_known() -> None:
     assert values.of((b"{msg_id}", b"{unheard_of}")) == {b"{msg_id}": b"<1@x>"}
 
 
-def test_a_long_header_is_searched_once() -> None:
+def test_a_long_header_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not before each of its fields."""
     message = MESSAGE.copy()
-    message.headers = Headers([Field(b"X", b" 1")] * 20_000)
     values = MacroValues(Habits.POSTFIX, message, b"Q1")
-    start = time.process_time()
-    for _ in range(1000):
-        assert values.of((b"i",)) == {}
-    assert time.process_time() - start < 1
+    monkeypatch.delattr(Headers, "get")
+    assert values.of((b"{msg_id}",)) == {b"{msg_id}": b"<1@x>"}
 
 
 def test_what_is_not_known_is_left_out() -> None:

@@ -1,0 +1,31 @@
+"""How processor time grows with the size of what is done, on a machine that may be busy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+ROUNDS = 5
+
+
+def assert_linear(run: Callable[[int], object], factor: int = 8) -> None:
+    """Eight times the size takes eight times as long, and not sixty-four.
+
+    ``run(1)`` and ``run(factor)`` side by side, and one pair of five that is not steep is enough:
+    what else a machine does makes pairs steep now and then, and a square makes all of them so. No
+    time by itself is asserted.
+    """
+    ratios: list[float] = []
+    while len(ratios) < ROUNDS:
+        small, large = _seconds(run, 1), _seconds(run, factor)
+        ratios.append(large / small)
+        if ratios[-1] < factor * factor**0.5:  # half-way, as factors go
+            return
+    raise AssertionError(f"{factor} times the size took {ratios} times as long")
+
+
+def _seconds(run: Callable[[int], object], times: int) -> float:
+    """Of the processor, in all threads."""
+    start = time.process_time()
+    run(times)
+    return time.process_time() - start
