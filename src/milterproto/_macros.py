@@ -24,7 +24,7 @@ class MacroTable(Mapping[bytes, bytes]):
     Later stages hide earlier ones. Nothing is parsed until something is looked up.
     """
 
-    __slots__ = ("_passing", "_pending", "_stack")
+    __slots__ = ("_again", "_passing", "_pending", "_stack")
 
     def __init__(self) -> None:
         self._pending: dict[int, Macros] = {}
@@ -32,6 +32,8 @@ class MacroTable(Mapping[bytes, bytes]):
         # but for what holds for this event only.
         self._stack: list[tuple[int, Macros]] = []
         self._passing: Macros | None = None
+        # The command that came last, if its macros are passing.
+        self._again = 0
 
     def __getitem__(self, name: bytes) -> bytes:
         other = name[1:-1] if name[:1] == b"{" and name[-1:] == b"}" else b"{" + name + b"}"
@@ -78,16 +80,23 @@ class MacroTable(Mapping[bytes, bytes]):
         So are those of earlier commands that were announced but never came, because the filter
         did not want them: both MTAs send their macros all the same.
         """
-        rank, stack, pending = _ENDS[code], self._stack, self._pending
+        pending = self._pending
+        macros = pending.pop(code, None)
+        # Another header line or body piece: there is nothing to be ended since the last one.
+        if code == self._again and not pending:
+            self._passing = macros
+            return
+        rank, stack = _ENDS[code], self._stack
         while stack and stack[-1][0] >= rank:
             stack.pop()
-        macros = pending.pop(code, None)
         if pending and code != _UNKNOWN:
             self._catch_up(rank)
         if code in _PASSING:
             self._passing = macros
+            self._again = code
             return
         self._passing = None
+        self._again = 0
         if macros is not None:
             self._stack.append((rank, macros))
 

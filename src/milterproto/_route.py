@@ -50,14 +50,14 @@ class Answer:
 class Route:
     """What a frame does: how it is read, the state after it, and the verdicts it may have.
 
-    ``answers`` is None if no reply is due.
+    ``due`` is the event's type if a reply to it is due.
     """
 
-    kind: type[Command]
+    due: type[Command] | None
     decode: Callable[[bytes], Command]
     state: State
     begins_message: bool
-    answers: Mapping[type[Response], Answer] | None = attrs.field(repr=False)
+    answers: Mapping[type[Response], Answer] = attrs.field(repr=False)
     row: Row = attrs.field(repr=False)
 
 
@@ -80,22 +80,22 @@ def routes(steps: Steps) -> Mapping[State, Row]:
             if kind in _COMMON:
                 code = COMMAND_CODES[kind][0]
                 rows[before][code] = Route(
-                    kind=kind,
+                    due=kind if due else None,
                     decode=COMMAND_DECODERS[code],
                     state=after,
                     begins_message=after in TRANSACTION
                     and (kind is MailFrom or before not in TRANSACTION),
-                    answers=_answers(kind, after, rows) if due else None,
+                    answers=_answers(kind, after, rows) if due else {},
                     row=rows[after],
                 )
         # With NOMAIL, some macros end a message that was not seen.
         if before in _WITH_MACROS and not (before in TRANSACTION and steps & Steps.NOMAIL):
             rows[before][_MACROS] = Route(
-                kind=Macros,
+                due=None,
                 decode=COMMAND_DECODERS[_MACROS],
                 state=before,
                 begins_message=False,
-                answers=None,
+                answers={},
                 row=rows[before],
             )
     return rows

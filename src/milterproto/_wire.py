@@ -182,7 +182,7 @@ _set_value: Final = vars(Header)["value"].__set__
 _set_data: Final = vars(Body)["data"].__set__
 
 
-def _decode_macros(payload: bytes) -> Macros:
+def decode_macros(payload: bytes) -> Macros:
     if not payload:
         raise RemoteProtocolError("macros without the code of their command")
     macros = _new(Macros)
@@ -209,12 +209,15 @@ def _decode_connect(payload: bytes) -> Connect:
 
 def _decode_header(payload: bytes) -> Header:
     # `_pair` written out, to save two calls a header line.
-    strings = payload.split(b"\0")
-    if len(strings) != 3 or strings[2]:
-        raise RemoteProtocolError("header: not exactly two NUL-terminated strings")
+    try:
+        name, value, rest = payload.split(b"\0")
+    except ValueError:
+        raise RemoteProtocolError("header: not exactly two NUL-terminated strings") from None
+    if rest:
+        raise RemoteProtocolError("header: the last string has no NUL")
     header = _new(Header)
-    _set_name(header, strings[0])
-    _set_value(header, strings[1])
+    _set_name(header, name)
+    _set_value(header, value)
     return header
 
 
@@ -233,7 +236,7 @@ def _decode_reply_code(payload: bytes) -> ReplyCode:
 
 COMMAND_DECODERS: Final[Mapping[int, Callable[[bytes], Command]]] = {
     ord("O"): _decode_negotiate,
-    ord("D"): _decode_macros,
+    ord("D"): decode_macros,
     ord("C"): _decode_connect,
     ord("H"): _text(Helo, "HELO"),
     ord("M"): _address(MailFrom, "MAIL"),

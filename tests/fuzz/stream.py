@@ -168,9 +168,9 @@ def look(conn: Any) -> dict[str, Any]:
 
 def buffered(buffer: Any) -> int:
     """The bytes in a buffer of ours that are in no event yet."""
-    if hasattr(buffer, "_partial"):
+    if hasattr(buffer, "_later"):
         later = sum(map(len, buffer._later))
-        return int(len(buffer._partial) + later + len(buffer._chunk) - buffer._offset)
+        return int(buffer.size - buffer.offset + later)
     return int(len(buffer._data) - getattr(buffer, "_offset", 0))
 
 

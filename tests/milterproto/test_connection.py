@@ -409,6 +409,7 @@ def test_bytearray_and_memoryview_are_taken() -> None:
         (frame(b"L", b"name\0"), "not exactly two", mp.TempFail()),
         (frame(b"H", b"x"), "not exactly one", mp.TempFail()),
         (frame(b"A", b"x"), "ABORT with a payload", None),
+        (frame(b"D"), "macros without the code", None),
         (frame(b"Z"), "unknown code byte", None),
         (bytes(4), "length 0", None),
         (b"GET / HTTP/1.0", "it looks like an HTTP request", None),

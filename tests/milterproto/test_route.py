@@ -27,8 +27,9 @@ def test_a_route_leads_where_the_tables_say(steps: mp.Steps) -> None:
             if route is None:
                 assert expected is None
             else:
-                assert (route.state, route.answers is not None) == expected
-                assert route.kind is kind
+                assert (route.state, route.due is kind) == expected
+                assert route.due in (None, kind)
+                assert bool(route.answers) is (route.due is not None)
                 assert route.row is rows[route.state]
 
 
@@ -38,15 +39,15 @@ def test_a_verdict_does_what_the_tables_say(steps: mp.Steps) -> None:
     rows = routes(steps)
     for row in rows.values():
         for route in row.values():
-            for kind, answer in (route.answers or {}).items():
-                assert kind in SENDABLE[route.kind]
-                after = cast("Mapping[object, mp.State | None]", VERDICTS[route.kind])[kind]
+            for kind, answer in route.answers.items():
+                due = cast("type[mp.Command]", route.due)
+                assert kind in SENDABLE[due]
+                after = cast("Mapping[object, mp.State | None]", VERDICTS[due])[kind]
                 assert answer.state is (after or route.state)
                 assert answer.row is rows[answer.state]
                 over = route.state in TRANSACTION and answer.state not in TRANSACTION
                 assert answer.ends_message is over
     answers = rows[mp.State.BODY][ord("E")].answers
-    assert answers is not None
     assert {kind: answer.data for kind, answer in answers.items()} == {
         type(event): encode_response(event)
         for event in (mp.Continue(), mp.Accept(), mp.Reject(), mp.TempFail(), mp.Discard())
@@ -78,7 +79,8 @@ def test_macros_change_no_state() -> None:
     during = {mp.State.EOM, mp.State.REPLACING, mp.State.REPLACED}  # a reply is due
     for state in set(mp.State) - over - during:
         route = rows[state][ord("D")]
-        assert (route.state, route.row, route.answers) == (state, rows[state], None)
+        assert (route.state, route.row) == (state, rows[state])
+        assert (route.due, route.answers) == (None, {})
         assert not route.begins_message
     assert not any(ord("D") in rows[state] for state in over)
 
