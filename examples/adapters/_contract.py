@@ -91,13 +91,13 @@ class Service(Generic[Event, Reply]):
     server of threads makes one of each at its start, to see what kind of function it is.)
     ``on_error`` says what is sent when the handler has failed at an event: replies, or none to
     close the connection. ``keep_alive`` is asked every ``keep_alive_interval`` seconds while a
-    handler works; what it returns is sent. ``remote_error`` is what the codec raises when the
-    peer has broken the protocol. ``silence`` is sent where a reply is due and the handler returns
-    None. ``request_of`` makes the service a multiplexed one: it gives the request that an event
-    belongs to, such as its id; None for what is about the connection as a whole, which holds up
-    all that comes after it. A handler that has failed at a request's event owes a reply whatever
-    the turn; ``keep_alive`` is not asked for it. The codec has ``forget(request)``, for those that
-    get no reply.
+    handler works; what it returns is sent. ``remote_error`` is what the codec raises when the peer
+    has broken the protocol. ``silence`` is sent where a reply is due and the handler returns None.
+    The handler does not get events of the kind ``skip``. ``request_of`` makes the service a
+    multiplexed one: it gives the request that an event belongs to, such as its id; None for what is
+    about the connection as a whole, which holds up all that comes after it. A handler that has
+    failed at a request's event owes a reply whatever the turn; ``keep_alive`` is not asked for it.
+    The codec has ``forget(request)``, for those that get no reply.
     """
 
     connect: Callable[[], Connection[Event, Reply]]
@@ -105,6 +105,7 @@ class Service(Generic[Event, Reply]):
     on_error: Callable[[Event], Iterable[Reply]]
     remote_error: type[Exception]
     silence: Reply | None = None
+    skip: type[object] | None = None
     request_of: Callable[[Event], Hashable | None] = lambda _: None
     keep_alive: Callable[[Connection[Event, Reply]], Reply | None] = lambda _: None
     keep_alive_interval: float = 5.0
@@ -208,7 +209,7 @@ class Dialogue(Generic[Event, Reply]):
     Bytes go in by `receive`. Then `run` hands out the events and calls the handler, and gives
     ``write`` what is to be sent. What a handler has still to bring is left to the adapter, which
     keeps it in `work` and comes back with `settle`. A handler that must be called elsewhere, as in
-    a thread, is called by ``call``, with a function and the event; so it is a plain one.
+    a thread, is a plain one: ``call`` gets a function, the handler and the event.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class Dialogue(Generic[Event, Reply]):
         service: Service[Event, Reply],
         limits: Limits,
         write: Callable[[bytes], object],
-        call: Callable[[Callable[[Event], Any], Event], Any] | None = None,
+        call: Callable[[Callable[..., Any], Callable[[Event], Any], Event], Any] | None = None,
     ) -> None:
         self._service = service
         self._limits = limits
@@ -241,7 +242,7 @@ class Dialogue(Generic[Event, Reply]):
             self._closed = type(self._conn.state)["CLOSED"]
             self._call = service.handler(self._conn)
             if call is not None:
-                self._call = functools.partial(call, functools.partial(_all_of, self._call))
+                self._call = functools.partial(call, _all_of, self._call)
         except PLAIN_FAILURES:
             logger.exception("a connection is closed: no handler could be made for it")
             self.abandon()
@@ -307,6 +308,7 @@ class Dialogue(Generic[Event, Reply]):
         """
         try:
             conn, call, silence = self._conn, self._call, self._service.silence
+            skip = self._service.skip
             while not (self.blocked or self.is_over or (self.work and self.held_up)):
                 if (event := self._next) is not None:
                     self._next = None
@@ -315,6 +317,8 @@ class Dialogue(Generic[Event, Reply]):
                     if conn.state is self._closed:
                         self.abandon()  # it has heard of the end
                     break
+                if type(event) is skip:
+                    continue
                 if self.ended and self._is_for_nobody(event):
                     continue
                 if self.work and (before := self.work.get(self.request_of(event))) is not None:

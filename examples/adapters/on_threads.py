@@ -228,10 +228,12 @@ class _Session(Generic[Event, Reply]):
                 dialogue.receive(self._read(dialogue))
         self._dialogue = None  # which holds this session
 
-    def _call(self, function: Callable[[Event], Any], event: Event) -> Any:
+    def _call(
+        self, function: Callable[..., Any], handler: Callable[[Event], Any], event: Event
+    ) -> Any:
         self._ours.release()
         try:
-            return function(event)
+            return function(handler, event)
         finally:
             self._ours.acquire()
 

@@ -10,7 +10,7 @@ import attrs
 
 from ._connection import FilterConnection
 from ._errors import LocalProtocolError
-from ._events import Command, ConnectionClosed, Continue, Negotiate, Response
+from ._events import Command, ConnectionClosed, Continue, Macros, Negotiate, Response
 from ._negotiation import Wants, negotiate
 
 Replies: TypeAlias = Response | Iterable[Response] | None
@@ -35,10 +35,10 @@ class Filter(Protocol):
 class EventFilter:
     """A filter that handles events, as `examples/adapters` serves them.
 
-    ``session`` is called for each connection of the MTA and returns what gets its events, all but
-    the negotiation, which follows ``wants``. That returns a reply, several, or None: nothing, or
-    Continue if a reply is due. It may be a coroutine function. ``allow_shutdown`` as in
-    `FilterConnection`.
+    ``session`` is called for each connection of the MTA and returns what gets its events: all but
+    the negotiation, which follows ``wants``, and the macros, which are the connection's. That
+    returns a reply, several, or None: nothing, or Continue if a reply is due. It may be a coroutine
+    function. ``allow_shutdown`` as in `FilterConnection`.
     """
 
     session: Callable[[FilterConnection], Handler]
@@ -89,6 +89,8 @@ class MemoryWire:
     def sendall(self, data: bytes, /) -> None:
         self._conn.receive_data(data)
         while (event := self._conn.next_event()) is not None:
+            if type(event) is Macros:
+                continue
             for reply in self._replies(event):
                 self._answers.append(self._conn.send(reply))
             if self._conn.our_turn:

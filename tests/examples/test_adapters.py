@@ -135,7 +135,23 @@ def test_frames_come_as_they_like(tmp_path: Path, host: Host) -> None:
             mta.socket.sendall(macros[:cut])
             mta.socket.sendall(macros[cut:])
             assert mta.socket.recv(5) == b"\0\0\0\x01c"
-            assert [type(event) for event in seen] == [mp.Macros, mp.RcptTo]
+            assert [type(event) for event in seen] == [mp.RcptTo]  # which has the macros
+
+
+@any_host
+def test_macros_are_looked_up(tmp_path: Path, host: Host) -> None:
+    """They are no event of the handler's."""
+    seen: list[Any] = []
+
+    def session(conn: mp.FilterConnection) -> Handler:
+        return lambda event: seen.append((type(event), conn.macros.get(b"i")))
+
+    with serving(host, milter(session, WANTS), tmp_path) as bench:
+        mta = bench.connect()
+        del seen[:]
+        mta.socket.sendall(mta.conn.send(mp.Macros.of(mp.MailFrom, {b"i": b"Q1"})))
+        mta.say(MAIL)
+        assert seen == [(mp.MailFrom, b"Q1")]
 
 
 @any_loop
@@ -1102,8 +1118,9 @@ def test_no_more_is_held_the_longer_it_takes(tmp_path: Path, host: Host, options
     macros = b"DRi\0" + b"x" * 60000 + b"\0"
     frame = len(macros).to_bytes(4, "big") + macros
     data = memoryview(frame * 4)
-    with serving(host, service(handle, connect=Fed), tmp_path, Limits(grace=0.05), **options) as b:
-        mta = b.connect()
+    served = service(handle, connect=Fed, skip=None)
+    with serving(host, served, tmp_path, Limits(grace=0.05), **options) as bench:
+        mta = bench.connect()
         start, before = 0, Fed.fed
         for number in range(12):
             start = flood(mta, data, start, 0.02)

@@ -35,6 +35,20 @@ def test_the_negotiation_is_done() -> None:
     assert heard == []
 
 
+def test_macros_are_looked_up() -> None:
+    """The connection has them, and the handler does not hear of them by themselves."""
+    heard: list[tuple[object, bytes]] = []
+
+    def session(conn: mp.FilterConnection) -> Any:
+        return lambda event: heard.append((event, conn.macros[b"i"]))
+
+    one = MemoryWire(EventFilter(session, ALL))
+    sender = mp.MailFrom(b"<>")
+    for event in (mp.offer(), mp.Macros.of(mp.MailFrom, {b"i": b"Q1"}), sender):
+        one.sendall(encode_command(event))
+    assert heard == [(sender, b"Q1")]
+
+
 @pytest.mark.parametrize(
     ("returned", "sent"),
     [
