@@ -31,8 +31,8 @@ class FrameBuffer:
     """Cuts a stream of bytes, in whatever pieces it comes, into frames.
 
     While frames lie whole in the newest piece, it is read at an offset and each payload is
-    copied once; so it is if a frame begins in one piece and ends in the next. Only a frame in
-    more pieces is put together in a bytearray.
+    copied once; so it is if a frame begins in one piece and ends in the next. Only where a frame is
+    in more pieces, or its header in two, pieces are put together in a bytearray.
 
     What has no underscore is for `FilterConnection.next_event`, which cuts by itself what lies
     whole in ``chunk``, from ``offset`` to ``size`` at most. No frame in a chunk can be over the
@@ -45,7 +45,7 @@ class FrameBuffer:
         self._codes = codes
         self._max_length = max_payload + 1
         self._later: deque[bytes] = deque()
-        # The bytes that are being cut stand here or in `chunk`; a frame in many pieces grows here.
+        # The bytes that are being cut stand here or in `chunk`; pieces are put together here.
         self._held: bytes | bytearray = b""
         self.chunk = b""
         self.offset = 0
@@ -121,7 +121,7 @@ class FrameBuffer:
             lacking = end - self.size
             if len(head) == HEADER and lacking <= len(self._later[0]):
                 return head[4], self._join(held, lacking)
-            self._gather(held, lacking)
+            self._gather(held)
 
     def _use(self, end: int) -> None:
         self.offset = end
@@ -140,17 +140,16 @@ class FrameBuffer:
         self._use(lacking)
         return payload
 
-    def _gather(self, held: bytes | bytearray, lacking: int) -> None:
-        """Add to a frame, or to its header, so much of the next piece."""
-        if not isinstance(held, bytearray):
+    def _gather(self, held: bytes | bytearray) -> None:
+        """Put the next piece behind what is held."""
+        if isinstance(held, bytearray):
+            del held[: self.offset]
+        else:
             held = bytearray(held[self.offset :])
-            self.offset = 0
-        piece = self._later.popleft()
-        held += piece[:lacking]
-        if lacking < len(piece):
-            self._later.appendleft(piece[lacking:])
+        held += self._later.popleft()
         self._held = held
         self.chunk = b""
+        self.offset = 0
         self.size = len(held)
 
     def _check(self, length: int, head: bytes | bytearray) -> None:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 import milterproto as mp
 from milterproto._buffer import DEFAULT_MAX_PAYLOAD, Frame, FrameBuffer
 
+from .peers import frame
 from .strategies import COMMAND_CODES, frames, pieces
 
 CODES = frozenset(COMMAND_CODES)
@@ -13,8 +14,8 @@ CODES = frozenset(COMMAND_CODES)
 def drain(buffer: FrameBuffer) -> list[Frame]:
     """All frames that are complete."""
     found = []
-    while (frame := buffer.next_frame()) is not None:
-        found.append(frame)
+    while (one := buffer.next_frame()) is not None:
+        found.append(one)
     return found
 
 
@@ -26,10 +27,10 @@ def read(chunks: list[bytes], limit: int, *, eager: bool) -> tuple[list[Frame], 
         for chunk in chunks:
             buffer.feed(chunk)
             if eager:
-                while (frame := buffer.next_frame()) is not None:
-                    found.append(frame)
-        while (frame := buffer.next_frame()) is not None:
-            found.append(frame)
+                while (one := buffer.next_frame()) is not None:
+                    found.append(one)
+        while (one := buffer.next_frame()) is not None:
+            found.append(one)
     except mp.RemoteProtocolError as exc:
         return found, str(exc), True
     return found, "", not buffer.empty
@@ -95,6 +96,19 @@ def test_a_frame_in_three_pieces(cuts: tuple[int, int]) -> None:
         assert (error, rest) == ("", False)
 
 
+def test_a_piece_that_ends_with_a_frame() -> None:
+    """The next one waits, and is not forgotten."""
+    first, second, third = frame(b"B", b"abcdef"), frame(b"T"), frame(b"N")
+    for cut in range(1, len(first)):
+        buffer = FrameBuffer(CODES, 100)
+        for chunk in (first[:cut], first[cut:] + second, third):
+            buffer.feed(chunk)
+        for one in (first, second, third):
+            assert not buffer.empty
+            assert buffer.next_frame() == (one[4], one[5:])
+        assert buffer.empty
+
+
 def test_a_cleared_buffer_is_empty() -> None:
     """Nothing of a broken stream stays in memory."""
     buffer = FrameBuffer(CODES, 100)
@@ -147,11 +161,12 @@ def test_a_stranger_is_named(start: bytes, what: str) -> None:
 
 
 def test_an_unknown_code_is_refused_before_its_payload_comes() -> None:
-    """Five bytes are enough to see that this is no command."""
-    buffer = FrameBuffer(CODES, 100)
-    buffer.feed(b"\0\0\0\x50Z")
-    with pytest.raises(mp.RemoteProtocolError, match="unknown code byte 0x5a"):
-        buffer.next_frame()
+    """Five bytes are enough to see that this is no command; and so it is if all has come."""
+    for stream in (b"\0\0\0\x50Z", b"\0\0\0\x01Z", b"\0\0\0\x02Zx"):
+        buffer = FrameBuffer(CODES, 100)
+        buffer.feed(stream)
+        with pytest.raises(mp.RemoteProtocolError, match="unknown code byte 0x5a"):
+            buffer.next_frame()
 
 
 @given(st.binary(min_size=1, max_size=64))
@@ -167,6 +182,6 @@ def test_a_payload_is_bytes_even_if_it_straddled() -> None:
     buffer.feed(b"\0\0\0\x03Ba")
     assert buffer.next_frame() is None
     buffer.feed(b"b")
-    frame = buffer.next_frame()
-    assert frame == (ord("B"), b"ab")
-    assert type(frame[1]) is bytes
+    found = buffer.next_frame()
+    assert found == (ord("B"), b"ab")
+    assert type(found[1]) is bytes

@@ -82,6 +82,32 @@ def test_macros_of_one_event_only(kind: type[mp.Command], code: int) -> None:
     announce(table, kind, x="1")
     table.enter(code)
     assert dict(table) == {b"x": b"1", b"i": b"Q1"}
+    announce(table, kind, x="2")
+    table.enter(code)
+    assert dict(table) == {b"x": b"2", b"i": b"Q1"}
+    table.enter(code)
+    assert dict(table) == {b"i": b"Q1"}
+
+
+@pytest.mark.parametrize(("kind", "code"), [(mp.Header, L), (mp.Body, B)])
+def test_what_comes_between_two_of_them(kind: type[mp.Command], code: int) -> None:
+    """Macros of an earlier command that the filter did not want."""
+    table = MacroTable()
+    table.enter(code)
+    announce(table, mp.RcptTo, rcpt_addr="b@x")
+    announce(table, kind, x="1")
+    table.enter(code)
+    assert dict(table) == {b"x": b"1", b"rcpt_addr": b"b@x"}
+
+
+@pytest.mark.parametrize(("kind", "code"), [(mp.Header, L), (mp.Body, B), (mp.Unknown, U)])
+def test_they_end_with_the_next_command(kind: type[mp.Command], code: int) -> None:
+    """Whichever it is."""
+    table = MacroTable()
+    announce(table, mp.MailFrom, i="Q1")
+    table.enter(M)
+    announce(table, kind, x="1")
+    table.enter(code)
     table.enter(E)
     assert dict(table) == {b"i": b"Q1"}
 
