@@ -106,7 +106,6 @@ class FrameBuffer:
         while True:
             held, start = self._held or self.chunk, self.offset
             head = held[start : start + HEADER]
-            end = start + HEADER
             if len(head) >= 4:
                 length = int.from_bytes(head[:4], "big")
                 self._check(length, head)
@@ -116,11 +115,11 @@ class FrameBuffer:
                         payload = bytes(view[start + HEADER : end])
                     self._use(end)
                     return head[4], payload
+                lacking = end - self.size
+                if len(head) == HEADER and self._later and lacking <= len(self._later[0]):
+                    return head[4], self._join(held, lacking)
             if not self._later:
                 return None
-            lacking = end - self.size
-            if len(head) == HEADER and lacking <= len(self._later[0]):
-                return head[4], self._join(held, lacking)
             self._gather(held)
 
     def _use(self, end: int) -> None:
