@@ -34,10 +34,11 @@ def milter(
     """A milter filter.
 
     ``session`` is called for each connection of the MTA and returns the function that gets its
-    events: all but the negotiation, which follows ``wants``, and the macros, which are the
-    connection's. Where that function returns None and a reply is due, the message goes on. When it
-    fails, ``on_error`` is the verdict; with None the connection is closed, and the MTA's default
-    action decides. While it works at the end of a message, the MTA is told that it does.
+    events: all but two, the negotiation, which follows ``wants``, and macros, which are looked up
+    in ``connection.macros``. Where that function returns None and a reply is due, the message goes
+    on. When it fails, ``on_error`` is the verdict; with None the connection is closed, and the
+    MTA's default action decides. While it works at the end of a message, the MTA is told that it
+    does.
     """
 
     def handler(connection: Any) -> MilterHandler:

@@ -35,10 +35,10 @@ class Filter(Protocol):
 class EventFilter:
     """A filter that handles events, as `examples/adapters` serves them.
 
-    ``session`` is called for each connection of the MTA and returns what gets its events: all but
-    the negotiation, which follows ``wants``, and the macros, which are the connection's. That
-    returns a reply, several, or None: nothing, or Continue if a reply is due. It may be a coroutine
-    function. ``allow_shutdown`` as in `FilterConnection`.
+    ``session`` is called for each connection of the MTA and returns a function that gets its
+    events: all but two, the negotiation, which follows ``wants``, and macros, which are looked up
+    in the connection. That function returns a reply, several, or None: nothing, or Continue if a
+    reply is due. It may be a coroutine function. ``allow_shutdown`` as in `FilterConnection`.
     """
 
     session: Callable[[FilterConnection], Handler]

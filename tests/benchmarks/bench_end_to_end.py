@@ -91,9 +91,19 @@ def compare(sides: Sequence[Side], loads: Mapping[str, Load], starts: int, round
     """All sides in turn, a round after the other."""
     program = compiled("end_load")
     figures: Figures = {load: {} for load in loads}
+    able = [side for side in sides if _can_be_made(side)]
     for _ in range(starts):
-        _add(figures, program, sides, loads, rounds)
+        _add(figures, program, able, loads, rounds)
     return figures
+
+
+def _can_be_made(side: Side) -> bool:
+    try:
+        side.command()
+    except subprocess.CalledProcessError as exc:
+        print(f"{side.name} is left out, it can't be made: {exc}", file=sys.stderr)
+        return False
+    return True
 
 
 def _add(
@@ -102,12 +112,7 @@ def _add(
     """What is measured until the next start."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailwire-")))
-        everybody = []
-        for side in sides:
-            try:
-                everybody.append(stack.enter_context(serving(side, directory)))
-            except subprocess.CalledProcessError as exc:
-                print(f"{side.name} is left out, it can't be made: {exc}", file=sys.stderr)
+        everybody = [stack.enter_context(serving(side, directory)) for side in sides]
         for number in range(rounds + 1):
             for load, what in loads.items():
                 for served in everybody[:: -1 if number % 2 else 1]:

@@ -396,6 +396,18 @@ def test_bytearray_and_memoryview_are_taken() -> None:
     assert conn.next_event() == mp.offer()
 
 
+def test_pieces_that_are_fed_before_anybody_asks() -> None:
+    """Each ends with a frame; none is forgotten, nor is the connection idle before the last."""
+    conn = filter_after(CONNECT)
+    for _ in range(4):
+        conn.receive_data(frame(b"A"))
+    for _ in range(4):
+        assert not conn.idle
+        assert conn.next_event() == mp.Abort()
+    assert conn.idle
+    assert conn.next_event() is None
+
+
 # --- remote errors -------------------------------------------------------------------------
 
 

@@ -108,7 +108,10 @@ def test_they_end_with_the_next_command(kind: type[mp.Command], code: int) -> No
     table.enter(M)
     announce(table, kind, x="1")
     table.enter(code)
+    announce(table, mp.EndOfMessage, y="2")
     table.enter(E)
+    assert dict(table) == {b"y": b"2", b"i": b"Q1"}
+    table.enter(L)
     assert dict(table) == {b"i": b"Q1"}
 
 

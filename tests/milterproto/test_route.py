@@ -9,7 +9,7 @@ import milterproto as mp
 from milterproto._events import COMMAND_CODES
 from milterproto._route import routes
 from milterproto._state import SENDABLE, TRANSACTION, VERDICTS, transition
-from milterproto._wire import encode_response
+from milterproto._wire import COMMAND_DECODERS, encode_response
 
 ALL_STEPS = st.integers(0, int(mp.ALL_STEPS)).map(mp.Steps)
 # What `FilterConnection` looks at one by one.
@@ -29,6 +29,7 @@ def test_a_route_leads_where_the_tables_say(steps: mp.Steps) -> None:
             else:
                 assert (route.state, route.due is kind) == expected
                 assert route.due in (None, kind)
+                assert route.decode is COMMAND_DECODERS[COMMAND_CODES[kind][0]]
                 assert bool(route.answers) is (route.due is not None)
                 assert route.row is rows[route.state]
 
