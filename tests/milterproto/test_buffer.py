@@ -109,6 +109,26 @@ def test_a_piece_that_ends_with_a_frame() -> None:
         assert buffer.empty
 
 
+def test_what_a_connection_may_cut_by_itself() -> None:
+    """What has come in one piece, with no other behind it, and can't be over the limit."""
+    begun, rest = frame(b"B", b"abcdef")[:8], frame(b"B", b"abcdef")[8:]
+    buffer = FrameBuffer(CODES, 7)
+    assert buffer.chunk == b""
+    buffer.feed(begun)
+    assert buffer.chunk == begun
+    buffer.feed(rest[:1])
+    assert buffer.chunk == b""
+    assert buffer.next_frame() is None
+    assert buffer.chunk == b""
+    buffer.feed(rest[1:] + begun)
+    assert drain(buffer) == [(ord("B"), b"abcdef")]
+    buffer.clear()
+    assert buffer.chunk == b""
+    buffer.feed(frame(b"T") + begun)  # of 13 bytes, and a frame in it might have 8 of payload
+    assert buffer.chunk == b""
+    assert drain(buffer) == [(ord("T"), b"")]
+
+
 def test_a_cleared_buffer_is_empty() -> None:
     """Nothing of a broken stream stays in memory."""
     buffer = FrameBuffer(CODES, 100)
