@@ -131,6 +131,7 @@ def test_odd_but_legal_commands(code: bytes, payload: bytes, event: mp.Command) 
         (b"L", b"a\0", "not exactly two"),
         (b"L", b"a\0b", "not exactly two"),
         (b"L", b"a\0b\0c\0", "not exactly two"),
+        (b"L", b"a\0b\0c", "header: the last string has no NUL"),
         (b"B", b"", "body without a byte"),
     ],
 )
