@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 from ._asking import BETWEEN, CONTENT, REFUSALS, Taken, asks, refusal
-from ._buffer import DEFAULT_MAX_PAYLOAD, HEADER, FrameBuffer, read_header, unknown_code
+from ._buffer import DEFAULT_MAX_PAYLOAD, HEADER, Frame, FrameBuffer, read_header, unknown_code
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
     COMMAND_CODES,
@@ -123,6 +123,13 @@ class _Connection:
             self._open = False
         elif self._eof:
             raise LocalProtocolError("data after the end of file")
+
+    def _next_frame(self) -> Frame | None:
+        try:
+            return self._buffer.next_frame()
+        except RemoteProtocolError as exc:
+            self._fail(str(exc))
+            raise
 
     def _fail(self, reason: str, hint: TempFail | None = None) -> RemoteProtocolError:
         """Remember the error and give it to be raised."""
@@ -254,11 +261,7 @@ class FilterConnection(_Connection):
             payload = chunk[start + HEADER : end]
             buffer.offset = end
         else:
-            try:
-                frame = buffer.next_frame()
-            except RemoteProtocolError as exc:
-                self._fail(str(exc))
-                raise
+            frame = self._next_frame()
             if frame is None:
                 return None if self._open else self._out_of_data()
             code, payload = frame
@@ -492,11 +495,7 @@ class MTAConnection(_Connection):
         if due is None:
             self._refuse_unasked()
             return self._out_of_data()
-        try:
-            frame = self._buffer.next_frame()
-        except RemoteProtocolError as exc:
-            self._fail(str(exc))
-            raise
+        frame = self._next_frame()
         if frame is None:
             return None if self._open else self._out_of_data()
         code, payload = frame

@@ -115,4 +115,4 @@ def test_memory(name: str) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 30_000 * BYTES_A_BYTE
+    assert peak < SMALL * BYTES_A_BYTE
